@@ -96,7 +96,9 @@ pub enum WalError {
         max: u64,
     },
     /// The options contradict each other.
-    #[error("segment_bytes {segment_bytes} must be in {min}..={max} and bytes_max {bytes_max} at least twice that")]
+    #[error(
+        "segment_bytes {segment_bytes} must be in {min}..={max} and bytes_max {bytes_max} at least twice that"
+    )]
     Options {
         /// Segment size asked for, bytes.
         segment_bytes: u64,

@@ -59,6 +59,6 @@ pub use error::{Flaw, WalError};
 pub use format::{RECORD_FRAME_BYTES_MAX, Record};
 pub use recover::{Recovered, Replay, TornTail};
 pub use wal::{
-    APPEND_BYTES_MAX, BYTES_MAX_DEFAULT, Options, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
-    SPARES_MAX, Wal,
+    APPEND_BYTES_MAX, BYTES_MAX_DEFAULT, Options, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN, SPARES_MAX, Wal,
 };

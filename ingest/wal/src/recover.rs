@@ -157,8 +157,6 @@ pub(crate) fn open(
     let mut spare_number = 1 + names.iter().filter_map(|name| parse_spare(name)).max().unwrap_or(0);
     let mut torn = None;
     let active = if let Some((last, sealed)) = segments.split_last_mut() {
-        // A name given just before a kill may not be durable yet.
-        disk.sync_dir().map_err(|source| WalError::io("syncing the directory", "", source))?;
         let chain = check_sealed(&*disk, sealed)?;
         check_chain(last, chain)?;
         let (active, tail) = open_last(&*disk, last)?;
@@ -260,9 +258,7 @@ fn check_sealed(disk: &dyn Disk, sealed: &[Segment]) -> Result<Option<[u8; 32]>,
 
 fn check_chain(segment: &Segment, before: Option<[u8; 32]>) -> Result<(), WalError> {
     match before {
-        Some(chain) if chain != segment.header.chain => {
-            Err(WalError::corrupt(&segment.name, 0, Flaw::Chain))
-        }
+        Some(chain) if chain != segment.header.chain => Err(WalError::corrupt(&segment.name, 0, Flaw::Chain)),
         _ => Ok(()),
     }
 }
@@ -339,6 +335,7 @@ fn keep_spares(wal: &Wal, names: &[String]) -> Result<Vec<String>, WalError> {
             wal.disk.remove(name).map_err(|source| WalError::io("removing", name, source))?;
         }
     }
+    // Not only for the removed ones: a segment name given just before a kill may not be durable yet.
     wal.disk.sync_dir().map_err(|source| WalError::io("syncing the directory", "", source))?;
     Ok(kept)
 }

@@ -38,7 +38,9 @@ fn a_changed_sealed_segment_is_refused() {
         let disk = log();
         assert!(disk.damage(&name(1), offset, 0x10));
         match refusal(&disk) {
-            WalError::Corrupt { file, .. } | WalError::Version { file, .. } => assert_eq!(file, name(1), "{offset}"),
+            WalError::Corrupt { file, .. } | WalError::Version { file, .. } => {
+                assert_eq!(file, name(1), "{offset}")
+            }
             other => panic!("{offset}: {other}"),
         }
     }
@@ -111,6 +113,22 @@ fn a_torn_tail_is_cut_and_reported() {
     assert_eq!(replay.count(), 5);
 }
 
+// What a torn append left behind never follows a later, shorter append as if it were part of it.
+#[test]
+fn the_rest_of_a_torn_append_never_comes_back() {
+    let disk = SimDisk::new(3);
+    let (mut wal, _) = Wal::open_on(Arc::new(disk.clone()), &options()).unwrap();
+    wal.append(&[record(&FRAME), record(&[6; 100])]).unwrap();
+    drop(wal);
+    disk.damage(&name(1), 96 + 60, 1);
+    let (mut wal, replay) = Wal::open_on(Arc::new(disk.clone()), &options()).unwrap();
+    assert_eq!(replay.count(), 0);
+    wal.append(&[record(&[7; 100])]).unwrap();
+    drop(wal);
+    let (_, replay) = Wal::open_on(Arc::new(disk), &options()).unwrap();
+    assert_eq!(replay.map(|found| found.unwrap().frame[0]).collect::<Vec<_>>(), [7]);
+}
+
 // A segment of a newer program is refused with both versions named.
 #[test]
 fn a_newer_format_is_refused() {
@@ -129,7 +147,10 @@ fn too_large_is_refused() {
     let (mut wal, _) = Wal::open_on(Arc::new(disk), &options()).unwrap();
     let huge = vec![0; crate::RECORD_FRAME_BYTES_MAX + 1];
     assert!(matches!(wal.append(&[record(&huge)]), Err(WalError::RecordTooLarge { .. })));
-    assert!(matches!(wal.append(&[record(&FRAME); 3]), Err(WalError::AppendTooLarge { bytes: 444, max: 416 })));
+    assert!(matches!(
+        wal.append(&[record(&FRAME); 3]),
+        Err(WalError::AppendTooLarge { bytes: 444, max: 416 })
+    ));
     assert_eq!(wal.append(&[record(&FRAME); 2]).unwrap(), 0..2);
     let bad = Options { segment_bytes: 511, ..options() };
     assert!(matches!(Wal::open_on(Arc::new(SimDisk::new(0)), &bad), Err(WalError::Options { .. })));

@@ -11,8 +11,10 @@ fn options(dir: &Path) -> Options {
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(dir.join("wal")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = fs::read_dir(dir.join("wal"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -99,6 +101,10 @@ fn group_rate() {
             wal.release(wal.next_position()).unwrap();
         }
         let seconds = start.elapsed().as_secs_f64();
-        println!("group {group}: {:.0} syncs/s, {:.0} records/s", f64::from(count) / seconds, f64::from(count) * group as f64 / seconds);
+        println!(
+            "group {group}: {:.0} syncs/s, {:.0} records/s",
+            f64::from(count) / seconds,
+            f64::from(count) * group as f64 / seconds
+        );
     }
 }
