@@ -96,10 +96,10 @@ impl Files {
 
     fn handle(&self, name: &str) -> io::Result<Arc<File>> {
         let mut hot = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((hot_name, file)) = hot.as_ref() {
-            if hot_name == name {
-                return Ok(Arc::clone(file));
-            }
+        if let Some((hot_name, file)) = hot.as_ref()
+            && hot_name == name
+        {
+            return Ok(Arc::clone(file));
         }
         let file = Arc::new(OpenOptions::new().read(true).write(true).open(self.dir.join(name))?);
         *hot = Some((name.to_owned(), Arc::clone(&file)));

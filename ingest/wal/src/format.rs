@@ -191,10 +191,10 @@ pub(crate) fn later_append(segment: &[u8], cut: usize, torn: u64, salt: u64) -> 
         if position <= torn || position - torn > reach {
             continue;
         }
-        if let Ok(found) = parse_marked(segment.get(offset..)?, offset) {
-            if position - u64::from(found.index).min(position) > torn {
-                return Some(offset);
-            }
+        if let Ok(found) = parse_marked(segment.get(offset..)?, offset)
+            && position - u64::from(found.index).min(position) > torn
+        {
+            return Some(offset);
         }
     }
     None

@@ -99,7 +99,7 @@ impl Bench {
         self.counter += 1;
         let mut frame = self.counter.to_le_bytes().to_vec();
         // Some frames look like the log's own records.
-        if self.counter % 5 == 0 {
+        if self.counter.is_multiple_of(5) {
             let mut forged = Vec::new();
             crate::format::encode_record(&mut forged, &record(b"forged"), self.must.len() as u64 + 1, 0);
             frame.extend_from_slice(&forged);

@@ -43,7 +43,7 @@ fn append_release_recycle_reopen() {
             let records: Vec<_> = frames.iter().map(|frame| record(frame)).collect();
             assert_eq!(wal.append(&records).unwrap(), next..next + 5);
             next += 5;
-            if next % 50 == 0 {
+            if next.is_multiple_of(50) {
                 wal.release(next - 10).unwrap();
             }
         }
