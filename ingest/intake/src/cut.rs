@@ -31,6 +31,12 @@ pub(crate) struct TooManyFrames {
 }
 
 impl Cut {
+    /// A body that is refused as a whole, as too big.
+    pub(crate) fn refused(hint: String) -> Self {
+        let places = vec![Some(refused(Code::TooBig, hint))];
+        Cut { frames: Vec::new(), devices: Vec::new(), places }
+    }
+
     /// Puts the pipeline's verdicts where they belong and returns all, in the order of the body. A missing verdict
     /// (which would be a fault of the pipeline) reads as "send again": nothing is promised that was not answered.
     pub(crate) fn complete(&self, reply: &Reply) -> Vec<Verdict> {

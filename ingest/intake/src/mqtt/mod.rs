@@ -14,6 +14,7 @@
 //! session.rs     the protocol: packets in, actions out; no clock, no socket
 //! verdict.rs     the verdict message and how waiting ones merge
 //! hub.rs         who listens to which device; the latest verdict of each
+//! deliveries.rs  publishes not answered yet, in order of arrival
 //! connection.rs  one socket; endpoint.rs: accepting, limits, shutdown
 //! ```
 //!
@@ -31,6 +32,7 @@
 //! - Under pressure the connection is not read and nothing is acknowledged; keep-alive does not run meanwhile.
 
 mod connection;
+mod deliveries;
 mod endpoint;
 mod guard;
 mod hub;
