@@ -1,0 +1,1 @@
+//! A seedable corpus of hostile frames.
