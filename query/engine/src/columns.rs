@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Float64Builder, Int32Array, Int32Builder, Int64Array, Int64Builder,
-    ListArray, RecordBatch, RecordBatchOptions, StringViewArray, StringViewBuilder, TimestampMicrosecondArray,
-    UInt32Array,
+    Array, ArrayRef, AsArray, Float64Array, Float64Builder, Int32Array, Int32Builder, Int64Array,
+    Int64Builder, ListArray, RecordBatch, RecordBatchOptions, StringViewArray, StringViewBuilder,
+    TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::take;
@@ -15,7 +15,7 @@ use arrow::datatypes::{
     Float64Type, Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType, UInt16Type, UInt32Type,
 };
 use arrow::error::ArrowError;
-use schemas_identity::{Did, DeviceNumber};
+use schemas_identity::{DeviceNumber, Did};
 use schemas_signals::Registry;
 
 use crate::mask::Mask;
@@ -103,8 +103,12 @@ impl Labels {
             subjects: StringViewArray::from_iter_values(subjects),
             devices: StringViewArray::from_iter(devices),
             device_rows: rows,
-            signals: StringViewArray::from_iter((0..=last).map(|id| of(id).map(|signal| signal.name.to_string()))),
-            units: StringViewArray::from_iter((0..=last).map(|id| of(id).map(|signal| signal.unit.to_string()))),
+            signals: StringViewArray::from_iter(
+                (0..=last).map(|id| of(id).map(|signal| signal.name.to_string())),
+            ),
+            units: StringViewArray::from_iter(
+                (0..=last).map(|id| of(id).map(|signal| signal.unit.to_string())),
+            ),
         }
     }
 }
@@ -172,7 +176,11 @@ impl Builder<'_> {
     }
 
     /// Repeats a shared text for each row of its run.
-    fn label(&self, texts: &StringViewArray, of: impl Fn(&Run) -> Option<u32>) -> Result<ArrayRef, ArrowError> {
+    fn label(
+        &self,
+        texts: &StringViewArray,
+        of: impl Fn(&Run) -> Option<u32>,
+    ) -> Result<ArrayRef, ArrowError> {
         let mut rows: Vec<Option<u32>> = Vec::with_capacity(self.rows());
         for run in self.runs {
             let index = of(run).filter(|index| (*index as usize) < texts.len());
@@ -217,9 +225,8 @@ impl Builder<'_> {
 
     fn scalar_values(&self) -> Result<ArrayRef, ArrowError> {
         let raw = integers(self.batch, "raw")?;
-        let real = named(self.batch, "real")?
-            .as_primitive_opt::<Float64Type>()
-            .ok_or_else(|| wrong("real"))?;
+        let real =
+            named(self.batch, "real")?.as_primitive_opt::<Float64Type>().ok_or_else(|| wrong("real"))?;
         let (num, den) = (unsigned(self.batch, "num")?, unsigned(self.batch, "den")?);
         let mut out = Float64Builder::with_capacity(self.rows());
         self.each_row(|row| {

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -151,7 +151,12 @@ impl Engine {
     /// # Errors
     /// Everything up to the first row: refusals of the gate, of planning, of the audit log, and overload.
     /// What goes wrong later ends the stream with an error.
-    pub async fn run(&self, warrant: Warrant, sql: &str, options: RunOptions) -> Result<Running, EngineError> {
+    pub async fn run(
+        &self,
+        warrant: Warrant,
+        sql: &str,
+        options: RunOptions,
+    ) -> Result<Running, EngineError> {
         let warrant = Arc::new(warrant);
         let deadline = Instant::now() + self.options.time_max;
         let planned = self.plan(&warrant, sql, options, deadline).await;
@@ -164,7 +169,8 @@ impl Engine {
         };
         let receipt = self.record_intent(&warrant, sql, &planned).await?;
         let (sender, receiver) = mpsc::channel(BATCHES_WAITING);
-        let running = Running::new(receipt.id(), Arc::clone(&planned.reach), Arc::clone(&planned.schema), receiver);
+        let running =
+            Running::new(receipt.id(), Arc::clone(&planned.reach), Arc::clone(&planned.schema), receiver);
         let driver = Driver {
             plan: planned.plan,
             context: planned.context,
@@ -282,7 +288,8 @@ impl PlanJob {
             partitions: self.partitions,
             memory_bytes: self.memory_bytes,
         };
-        let state = world.session(&self.functions).map_err(|error| EngineError::Internal(error.to_string()))?;
+        let state =
+            world.session(&self.functions).map_err(|error| EngineError::Internal(error.to_string()))?;
         let logical = state.statement_to_plan(statement).await.map_err(plan_error)?;
         SQLOptions::new()
             .with_allow_ddl(false)

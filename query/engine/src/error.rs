@@ -103,11 +103,15 @@ impl EngineError {
             Self::TooBig(_) => "the statement is too long or too deeply nested",
             Self::Syntax(_) => "the statement does not parse",
             Self::Plan(_) => "a table, column or function is unknown, or types do not fit",
-            Self::Evaluation(_) => "an expression failed on a value, for example a cast or a division by zero",
+            Self::Evaluation(_) => {
+                "an expression failed on a value, for example a cast or a division by zero"
+            }
             Self::OverBudget(_) => "the query needs more memory, rows or bytes than one query may use",
             Self::Timeout => "the query took longer than allowed",
             Self::Busy => "too many queries are running; ask again shortly",
-            Self::ConsentChanged => "consent changed while the query ran; discard what was received and ask again",
+            Self::ConsentChanged => {
+                "consent changed while the query ran; discard what was received and ask again"
+            }
             Self::NoSnapshot(_) => "there is no snapshot for this as_of",
             Self::Audit(_) => "the access could not be recorded, so nothing was read",
             Self::Internal(_) => "internal error",

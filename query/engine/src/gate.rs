@@ -8,9 +8,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement as DfStatement};
-use datafusion::sql::sqlparser::ast::{
-    Expr, Query, Select, SetExpr, Statement, TableFactor, Visit, Visitor,
-};
+use datafusion::sql::sqlparser::ast::{Expr, Query, Select, SetExpr, Statement, TableFactor, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
@@ -39,7 +37,8 @@ pub(crate) fn admit(sql: &str) -> Result<DfStatement, EngineError> {
         return Err(EngineError::TooBig(Limit::SqlBytes));
     }
     let dialect = GenericDialect {};
-    let tokens = Tokenizer::new(&dialect, sql).tokenize().map_err(|error| EngineError::Syntax(error.to_string()))?;
+    let tokens =
+        Tokenizer::new(&dialect, sql).tokenize().map_err(|error| EngineError::Syntax(error.to_string()))?;
     check_tokens(&tokens)?;
     let mut parser = DFParserBuilder::new(sql)
         .with_dialect(&dialect)

@@ -39,3 +39,6 @@ pub use error::EngineError;
 pub use manifest::{ManifestError, ManifestFile, ManifestResult, Manifests, QueryManifest};
 pub use running::Running;
 pub use tables::{DeviceNames, FileKind, LakeFile, Tables, TablesError, View};
+
+#[cfg(test)]
+mod tests;

@@ -117,7 +117,9 @@ impl Manifests {
     pub fn get(&self, id: &str, principal: &Did) -> Result<QueryManifest, ManifestError> {
         let file = match File::open(self.path(id)?) {
             Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(ManifestError::NotFound),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(ManifestError::NotFound);
+            }
             Err(error) => return Err(error.into()),
         };
         let mut bytes = Vec::new();
@@ -130,7 +132,8 @@ impl Manifests {
     }
 
     fn path(&self, id: &str) -> Result<PathBuf, ManifestError> {
-        let well_formed = id.len() == ID_DIGITS && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let well_formed =
+            id.len() == ID_DIGITS && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if well_formed { Ok(self.dir.join(format!("{id}.json"))) } else { Err(ManifestError::NotFound) }
     }
 }

@@ -77,7 +77,10 @@ impl Narrow {
     }
 }
 
-fn intersect<T: std::hash::Hash + Eq + Copy>(a: Option<HashSet<T>>, b: Option<HashSet<T>>) -> Option<HashSet<T>> {
+fn intersect<T: std::hash::Hash + Eq + Copy>(
+    a: Option<HashSet<T>>,
+    b: Option<HashSet<T>>,
+) -> Option<HashSet<T>> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.intersection(&b).copied().collect()),
         (a, b) => a.or(b),
@@ -181,10 +184,9 @@ impl Mask {
         self.of_devices(bounds.devices.0, bounds.devices.1).iter().any(|entry| {
             entry.from <= bounds.times.1
                 && entry.to > bounds.times.0
-                && entry
-                    .signals
-                    .iter()
-                    .any(|signal| signal >= u32::from(bounds.signals.0) && signal <= u32::from(bounds.signals.1))
+                && entry.signals.iter().any(|signal| {
+                    signal >= u32::from(bounds.signals.0) && signal <= u32::from(bounds.signals.1)
+                })
         })
     }
 

@@ -50,7 +50,8 @@ impl Names<'_> {
             },
             Expr::Between(between) if !between.negated => {
                 let Expr::Column(column) = between.expr.as_ref() else { return None };
-                let (Expr::Literal(low, _), Expr::Literal(high, _)) = (between.low.as_ref(), between.high.as_ref())
+                let (Expr::Literal(low, _), Expr::Literal(high, _)) =
+                    (between.low.as_ref(), between.high.as_ref())
                 else {
                     return None;
                 };
@@ -78,7 +79,9 @@ impl Names<'_> {
         match column {
             "ts" => time(op, value),
             "signal" if op == Operator::Eq => {
-                let ids = Registry::builtin().by_name(text(value)?).and_then(|signal| u16::try_from(signal.id).ok());
+                let ids = Registry::builtin()
+                    .by_name(text(value)?)
+                    .and_then(|signal| u16::try_from(signal.id).ok());
                 Some(Narrow { signals: Some(ids.into_iter().collect()), ..Narrow::default() })
             }
             "device" if op == Operator::Eq => {
@@ -87,7 +90,9 @@ impl Names<'_> {
                     .mask
                     .devices()
                     .into_iter()
-                    .filter(|number| (self.devices)(DeviceNumber(*number)).is_some_and(|id| id.to_string() == wanted))
+                    .filter(|number| {
+                        (self.devices)(DeviceNumber(*number)).is_some_and(|id| id.to_string() == wanted)
+                    })
                     .collect();
                 Some(Narrow { devices: Some(devices), ..Narrow::default() })
             }
@@ -98,9 +103,9 @@ impl Names<'_> {
 
 fn text(value: &ScalarValue) -> Option<&str> {
     match value {
-        ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)) | ScalarValue::LargeUtf8(Some(text)) => {
-            Some(text)
-        }
+        ScalarValue::Utf8(Some(text))
+        | ScalarValue::Utf8View(Some(text))
+        | ScalarValue::LargeUtf8(Some(text)) => Some(text),
         _ => None,
     }
 }

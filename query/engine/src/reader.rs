@@ -218,8 +218,7 @@ fn scalar_runs(batch: &RecordBatch, lookup: &mut Lookup) -> Result<VecDeque<Run>
         let who = interval.who;
         match runs.back_mut() {
             Some(run)
-                if run.row + run.len == row
-                    && (run.who, run.device, run.signal) == (who, device, signal) =>
+                if run.row + run.len == row && (run.who, run.device, run.signal) == (who, device, signal) =>
             {
                 run.len += 1;
             }
@@ -288,9 +287,16 @@ mod tests {
     #[test]
     fn sample_index() {
         let series = Series { first: 1_000, last: 1_030, period: 10 };
-        for (at, index) in
-            [(i64::MIN, 0), (1_000, 0), (1_001, 1), (1_010, 1), (1_011, 2), (1_030, 3), (1_031, 4), (i64::MAX, 4)]
-        {
+        for (at, index) in [
+            (i64::MIN, 0),
+            (1_000, 0),
+            (1_001, 1),
+            (1_010, 1),
+            (1_011, 2),
+            (1_030, 3),
+            (1_031, 4),
+            (i64::MAX, 4),
+        ] {
             assert_eq!(series.index_at(at), index, "{at}");
         }
     }

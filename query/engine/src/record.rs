@@ -46,7 +46,8 @@ impl Engine {
         planned: &Planned,
     ) -> Result<Receipt, EngineError> {
         let audit = Arc::clone(self.audit());
-        let intent = Intent { sql: sql.to_owned(), log_size: planned.reach.view.log_size, epoch: warrant.epoch() };
+        let intent =
+            Intent { sql: sql.to_owned(), log_size: planned.reach.view.log_size, epoch: warrant.epoch() };
         tokio::task::spawn_blocking(move || audit.intent(intent))
             .await
             .map_err(|error| EngineError::Audit(error.to_string()))?

@@ -50,7 +50,12 @@ impl std::fmt::Debug for Running {
 }
 
 impl Running {
-    pub(crate) fn new(id: String, reach: Arc<Reach>, schema: SchemaRef, receiver: mpsc::Receiver<Message>) -> Self {
+    pub(crate) fn new(
+        id: String,
+        reach: Arc<Reach>,
+        schema: SchemaRef,
+        receiver: mpsc::Receiver<Message>,
+    ) -> Self {
         Self { id, schema, reach, receiver, manifest: None, over: false }
     }
 
@@ -149,8 +154,7 @@ impl Driver {
         drop(plan);
         let per_subject: BTreeMap<Did, u64> = reach.counts.snapshot();
         let completion = record::completion(&ending, per_subject, handed);
-        let recorded =
-            tokio::task::spawn_blocking(move || audit.complete(&receipt, completion)).await;
+        let recorded = tokio::task::spawn_blocking(move || audit.complete(&receipt, completion)).await;
         let last = match (ending, recorded) {
             (Ending::Failed(error), _) => Message::Failed(error),
             (Ending::Abandoned, _) => return,
@@ -192,7 +196,11 @@ impl Driver {
             let part = batch.slice(start, BATCH_ROWS_MAX.min(batch.num_rows() - start));
             start += part.num_rows();
             let rows = handed.rows.saturating_add(u64::try_from(part.num_rows()).unwrap_or(u64::MAX));
-            let size: usize = part.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum();
+            let size: usize = part
+                .columns()
+                .iter()
+                .map(|column| column.to_data().get_slice_memory_size().unwrap_or(0))
+                .sum();
             let bytes = handed.bytes.saturating_add(u64::try_from(size).unwrap_or(u64::MAX));
             if rows > self.rows_max {
                 return Err(Ending::Failed(EngineError::OverBudget(Budget::Rows)));

@@ -154,14 +154,10 @@ impl TableProvider for Readings {
         }
         let mask = Arc::new(self.reach.mask.narrowed(&self.narrow(filters)));
         let units = self.units(&mask)?;
-        let labels = Labels::new(&mask, |person| self.reach.warrant.pseudonym(person), &self.reach.view.devices);
-        let shape = Shape {
-            mask,
-            labels: Arc::new(labels),
-            counts: Arc::clone(&self.reach.counts),
-            schema,
-            columns,
-        };
+        let labels =
+            Labels::new(&mask, |person| self.reach.warrant.pseudonym(person), &self.reach.view.devices);
+        let shape =
+            Shape { mask, labels: Arc::new(labels), counts: Arc::clone(&self.reach.counts), schema, columns };
         let partitions = share_out(units, state.config().target_partitions());
         Ok(Arc::new(ConsentScan::new(Arc::clone(&self.reach), Arc::new(shape), partitions)))
     }
@@ -279,7 +275,10 @@ impl ExecutionPlan for ConsentScan {
 
 /// The next batch, read on a blocking thread; nothing runs on when the stream is dropped. Consent is looked
 /// at after the rows were read and before they are handed on.
-async fn pull(reach: Arc<Reach>, mut reader: PartitionReader) -> Result<Option<(RecordBatch, PartitionReader)>> {
+async fn pull(
+    reach: Arc<Reach>,
+    mut reader: PartitionReader,
+) -> Result<Option<(RecordBatch, PartitionReader)>> {
     loop {
         if !reach.holds() {
             return Err(consent_changed());
