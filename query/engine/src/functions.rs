@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
 /// Scalar functions.
@@ -153,6 +154,18 @@ const WINDOW: &[&str] = &[
     "row_number",
 ];
 
+/// How the syntax `EXTRACT`, `SUBSTRING`, `count(*)` and the like becomes a function call. The planners of arrays,
+/// maps and field access are not among them: they make calls without asking for the function's name.
+fn planners() -> Vec<Arc<dyn ExprPlanner>> {
+    vec![
+        Arc::new(datafusion::functions::core::planner::CoreFunctionPlanner::default()),
+        Arc::new(datafusion::functions::datetime::planner::DatetimeFunctionPlanner),
+        Arc::new(datafusion::functions::unicode::planner::UnicodeFunctionPlanner),
+        Arc::new(datafusion::functions_aggregate::planner::AggregateFunctionPlanner),
+        Arc::new(datafusion::functions_window::planner::WindowFunctionPlanner),
+    ]
+}
+
 /// The listed functions out of the engine's defaults; made once, shared by every session.
 #[derive(Clone)]
 pub(crate) struct Functions {
@@ -186,6 +199,6 @@ impl Functions {
             .with_scalar_functions(self.scalar.clone())
             .with_aggregate_functions(self.aggregate.clone())
             .with_window_functions(self.window.clone())
-            .with_expr_planners(SessionStateDefaults::default_expr_planners())
+            .with_expr_planners(planners())
     }
 }

@@ -232,9 +232,12 @@ impl Visitor for Walk {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<EngineError> {
         match expr {
-            Expr::Array(_) | Expr::Struct { .. } | Expr::Dictionary(_) | Expr::Map(_) | Expr::Tuple(_) => {
-                ControlFlow::Break(EngineError::Unsupported("nested value"))
-            }
+            Expr::Array(_)
+            | Expr::Struct { .. }
+            | Expr::Dictionary(_)
+            | Expr::Map(_)
+            | Expr::Tuple(_)
+            | Expr::Overlay { .. } => ControlFlow::Break(EngineError::Unsupported("value that grows")),
             _ => ControlFlow::Continue(()),
         }
     }

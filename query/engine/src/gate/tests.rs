@@ -92,6 +92,8 @@ fn left_out() {
             "SELECT * FROM generate_series(1, 10)",
             "SELECT * FROM unnest([1, 2])",
             "SELECT [1, 2]",
+            "SELECT MAP {1: 2}",
+            "SELECT OVERLAY(unit PLACING unit FROM 1) FROM readings",
             "SELECT signal, count(*) FROM readings GROUP BY CUBE (signal, unit)",
             "SELECT * FROM readings TABLESAMPLE (10 PERCENT)",
         ],
@@ -103,7 +105,7 @@ fn left_out() {
 fn syntax() {
     check(
         "SYNTAX",
-        &["SELECT FROM WHERE", "SELECT 'unterminated", "SELECT (1", "SELECT 1))", "", ";", "-- nothing"],
+        &["SELECT 1 +", "SELECT 'unterminated", "SELECT (1", "SELECT 1))", "", ";", "-- nothing"],
     );
 }
 

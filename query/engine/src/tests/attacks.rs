@@ -38,8 +38,10 @@ async fn same(lakes: &Lakes, sql: &str) -> Answer {
     let twin = outside(ask(&lakes.twin, &lakes.world, sql).await);
     assert_eq!(full, twin, "hidden rows show in: {sql}");
     if let Ok(lines) = &full {
-        for secret in ["181", "90.5", "00000000000abca", "0000000000000abcb"] {
-            assert!(!lines.iter().any(|line| line.contains(secret)), "{secret} in the answer to: {sql}");
+        let cells = |line: &String| line.split('|').map(str::to_owned).collect::<Vec<_>>();
+        for cell in lines[1..].iter().flat_map(cells) {
+            let secret = ["181.0", "90.5", "000000000000abca", "000000000000abcb"].contains(&cell.as_str());
+            assert!(!secret, "{cell} in the answer to: {sql}");
         }
     }
     full
@@ -139,7 +141,7 @@ async fn every_way_of_naming_the_table() {
         ("SELECT count(*) FROM readings WHERE device > '000000000000abc9'", "0"),
         ("SELECT count(DISTINCT subject) FROM readings", "10"),
         ("SELECT count(DISTINCT device) FROM readings", "10"),
-        ("SELECT max(value) OVER () FROM readings LIMIT 1", "79.0"),
+        ("SELECT DISTINCT max(value) OVER () FROM readings", "79.0"),
         ("SELECT max(value) FROM (SELECT value FROM readings ORDER BY value DESC LIMIT 1) t", "79.0"),
     ];
     for (sql, expected) in cases {
@@ -168,7 +170,7 @@ async fn join_keys() {
         }
     }
     let sql =
-        "SELECT value FROM readings WHERE 100 / (CAST(value AS INT) - 181) < 0 ORDER BY value DESC LIMIT 2";
+        "SELECT value FROM readings WHERE 1000 / (CAST(value AS INT) - 181) < 0 ORDER BY value DESC LIMIT 2";
     assert_eq!(rows(&lakes, sql).await, ["79.0", "79.0"]);
 }
 
@@ -258,7 +260,9 @@ async fn statistics_and_limit() {
         let answer = rows(&lakes, &format!("{all} WHERE signal IN ('heart_rate', 'spo2')")).await;
         assert_eq!(answer, ["1900|60.0|79.0|10"]);
         assert_eq!(rows(&lakes, "SELECT count(*) FROM readings WHERE signal = 'heart_rate'").await, ["950"]);
-        assert_eq!(rows(&lakes, "SELECT value FROM readings LIMIT 7").await.len(), 7);
+        // Which rows an unordered LIMIT picks depends on timing; how many, and that they are visible, does not.
+        let some = ask(&lakes.full, &lakes.world, "SELECT value FROM readings LIMIT 7").await.unwrap();
+        assert!(some.len() == 8 && !some.contains(&"181.0".to_owned()), "{some:?}");
         let sql = "SELECT * FROM (SELECT * FROM readings LIMIT 1000000) t WHERE signal = 'spo2'";
         assert_eq!(rows(&lakes, sql).await.len(), 950);
         assert_eq!(rows(&lakes, "SELECT DISTINCT unit FROM readings WHERE signal = 'spo2'").await, ["%"]);
