@@ -130,7 +130,7 @@ impl Lake {
     pub fn view_at(&self, log_size: u64) -> Arc<View> {
         let now = self.view();
         let batches: Vec<_> = now.batches.iter().filter(|batch| batch.entry_index < log_size).cloned().collect();
-        Arc::new(View { log_size, batches, ..View::default() })
+        Arc::new(View::sealed(log_size, batches))
     }
 
     /// Whether the tail can take more; if not, senders wait until a seal succeeds.
@@ -144,6 +144,11 @@ impl Lake {
         let tail = self.tail.lock();
         let since = (!tail.active.is_empty()).then_some(tail.active_since_us);
         (tail.active.len() as u64, tail.active_bytes, since)
+    }
+
+    /// Whether an earlier seal failed and its frames wait for another attempt.
+    pub fn is_retry_due(&self) -> bool {
+        !self.tail.lock().frozen.is_empty() && self.sealing.try_lock().is_some()
     }
 
     /// Makes frames visible to readers. They must already be durable in the write-ahead log.

@@ -39,7 +39,7 @@ fn open(directory: &Path, ledger: &Arc<MemoryLedger>) -> Lake {
 }
 
 fn ledger() -> Arc<MemoryLedger> {
-    Arc::new(MemoryLedger::new("example.org/log", SecretKey::from_seed(&[99; 32])))
+    Arc::new(MemoryLedger::new("example.org/log"))
 }
 
 fn sealed(directory: &Path, ledger: &Arc<MemoryLedger>) -> (Lake, String) {
