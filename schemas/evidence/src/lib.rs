@@ -34,10 +34,12 @@ mod text;
 pub use checkpoint::{Checkpoint, CheckpointError, cosign_checkpoint, open_checkpoint, sign_checkpoint};
 pub use compact::CompactTree;
 pub use entry::{Entry, EntryError, commitment, entry_leaf};
-pub use evidence::{AnchorRef, BatchPath, Evidence, EvidenceError, Outcome, Step, Strictness, Verification, Verified};
+pub use evidence::{
+    AnchorRef, BatchPath, Evidence, EvidenceError, Outcome, Step, Strictness, Verification, Verified,
+};
 pub use ledger::{Anchor, AnchorError, Ledger, LedgerError, Receipt, Ticket};
 pub use manifest::{BatchManifest, DeviceRange, FileKind, FileRef, ManifestError};
-pub use memory::MemoryLedger;
+pub use memory::{MemoryAnchor, MemoryLedger};
 pub use merkle::{Blake3Frames, Hash32, ProofError, Sha256Rfc6962, TreeHash, frame_leaf};
 pub use note::{KeyKind, NoteError, NoteKey};
 pub use policy::{Policy, PolicyError, PolicyParseError};
