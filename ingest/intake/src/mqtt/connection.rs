@@ -164,7 +164,11 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
         if !self.may_take() {
             self.heard_at = now;
         }
-        if self.stopping_since.is_some() && self.deliveries.is_stuck() && self.out.is_empty() && !self.unflushed {
+        if self.stopping_since.is_some()
+            && self.deliveries.is_stuck()
+            && self.out.is_empty()
+            && !self.unflushed
+        {
             return Err(End::Shutdown);
         }
         match self.event().await {

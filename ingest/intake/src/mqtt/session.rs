@@ -141,13 +141,27 @@ impl End {
 pub(crate) enum Action {
     Send(Outbound),
     /// Ask the gatekeeper, then call [`Session::admitted`].
-    Authenticate { username: Option<String>, password: Option<String> },
+    Authenticate {
+        username: Option<String>,
+        password: Option<String>,
+    },
     /// The connection is open under this client id.
-    Opened { client_id: String, username: Option<String> },
+    Opened {
+        client_id: String,
+        username: Option<String>,
+    },
     /// Decide these bytes, then call [`Session::decided`].
-    Take { device: ShortId, payload: Bytes },
-    Subscribe { device: ShortId, send_latest: bool },
-    Unsubscribe { device: ShortId },
+    Take {
+        device: ShortId,
+        payload: Bytes,
+    },
+    Subscribe {
+        device: ShortId,
+        send_latest: bool,
+    },
+    Unsubscribe {
+        device: ShortId,
+    },
     /// A will came with `CONNECT` and will never be published.
     WillIgnored,
     End(End),
