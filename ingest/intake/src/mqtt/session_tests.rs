@@ -96,6 +96,10 @@ fn refusals_of_connect() {
     kept.clean = false;
     assert_eq!(fresh().on(Inbound::Connect(Box::new(kept))), refuse(Refusal::ClientId));
 
+    let mut long = hello(Version::V5);
+    long.client_id = "x".repeat(NAME_BYTES_MAX + 1);
+    assert_eq!(fresh().on(Inbound::Connect(Box::new(long))), refuse(Refusal::ClientId));
+
     let mut exchange = hello(Version::V5);
     exchange.wants_auth_exchange = true;
     assert_eq!(fresh().on(Inbound::Connect(Box::new(exchange))), refuse(Refusal::AuthMethod));

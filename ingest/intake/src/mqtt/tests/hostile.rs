@@ -1,6 +1,6 @@
 //! Whatever bytes come, nothing panics, the connection ends or waits, and the endpoint goes on serving.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -140,7 +140,7 @@ async fn the_endpoint_survives_hostile_connections() {
         assert!(ended.is_ok(), "the connection did not end");
     }
     let mut raw = Raw::connect(&server, CONNECT_V5).await;
-    raw.send(&publish(Version::V5, 1, Some(1), &Bytes::from(frame(1, 0)))).await;
+    raw.send(&publish(Version::V5, 1, Some(1), &frame(1, 0))).await;
     assert_eq!(raw.packet().await.unwrap(), [0x40, 2, 0, 1]);
     for _ in 0..200 {
         if server.metrics.connections_open.get() == 1 {
