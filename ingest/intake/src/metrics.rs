@@ -68,10 +68,17 @@ impl Metrics {
             limited: labelled("rate_limited_total", "HTTP bodies refused by a rate limit", &["by"])?,
             http_requests: labelled("http_requests_total", "Answers of POST /v1/frames", &["status"])?,
             connections: labelled("connections_total", "MQTT connections admitted", &["version"])?,
-            refused: labelled("connections_refused_total", "Connections refused before use", &["door", "reason"])?,
+            refused: labelled(
+                "connections_refused_total",
+                "Connections refused before use",
+                &["door", "reason"],
+            )?,
             disconnects: labelled("disconnects_total", "Admitted MQTT connections ended", &["reason"])?,
             connections_open: IntGauge::with_opts(name("connections_open", "MQTT sockets open now"))?,
-            wills_ignored: IntCounter::with_opts(name("wills_ignored_total", "MQTT wills taken and not kept"))?,
+            wills_ignored: IntCounter::with_opts(name(
+                "wills_ignored_total",
+                "MQTT wills taken and not kept",
+            ))?,
             verdicts_sent: IntCounter::with_opts(name("verdicts_sent_total", "Verdict messages sent"))?,
             verdicts_merged: IntCounter::with_opts(name(
                 "verdicts_merged_total",
@@ -202,8 +209,11 @@ mod tests {
         let families = registry.gather();
         assert!(families.iter().all(|family| family.name().starts_with("vitalog_intake_")));
         let frames = families.iter().find(|family| family.name() == "vitalog_intake_queue_frames").unwrap();
-        assert_eq!(frames.get_metric()[0].get_gauge().value(), 1.0);
+        assert_eq!(frames.get_metric()[0].get_gauge().get_value(), 1.0);
         assert_eq!(metrics.count("vitalog_intake_connections_refused_total", &["mqtt", "global"]), 1);
-        assert!(Metrics::register(&registry, &admission).is_err(), "a second registration is an error, not a panic");
+        assert!(
+            Metrics::register(&registry, &admission).is_err(),
+            "a second registration is an error, not a panic"
+        );
     }
 }

@@ -30,7 +30,8 @@ pub(crate) fn frame(device: u8, seq: u64) -> Bytes {
         deltas: None,
         quality: None,
     };
-    let builder = FrameBuilder::new(BOOT, seq, [0; 16], Some(1_700_000_000_000_000), 5_000_000).series(series);
+    let builder =
+        FrameBuilder::new(BOOT, seq, [0; 16], Some(1_700_000_000_000_000), 5_000_000).series(series);
     Bytes::from(builder.sign(&secret(device)).unwrap())
 }
 

@@ -195,4 +195,4 @@ impl Listener for TlsListener {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -25,13 +25,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::Response;
 use axum::routing::post;
 use bytes::{Bytes, BytesMut};
-use ::http::{HeaderMap, Method, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 
 pub use limits::Rate;
@@ -132,7 +132,9 @@ async fn take(shared: &Shared, request: Request) -> Result<Response, Problem> {
     let reading = read_body(request.into_body(), options.body_bytes_max, &mut share);
     let body = match tokio::time::timeout(options.body_timeout, reading).await {
         Ok(body) => body?,
-        Err(_) => return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", "body came too slowly")),
+        Err(_) => {
+            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", "body came too slowly"));
+        }
     };
     options.metrics.body(Door::Http, body.len());
     let cut = cut(&body, None, options.frames_max)
@@ -164,7 +166,9 @@ async fn decide(shared: &Shared, frames: Vec<Bytes>, peer: Option<SocketAddr>) -
     match tokio::time::timeout(shared.options.verdict_timeout, receiver).await {
         Ok(Ok(reply)) => Ok(reply),
         Ok(Err(_)) => Err(Problem::retry(BUSY, "closed", "closing, nothing was promised: send again", 5)),
-        Err(_) => Err(Problem::retry(BUSY, "verdict-timeout", "not decided in time: send again, DUP is success", 5)),
+        Err(_) => {
+            Err(Problem::retry(BUSY, "verdict-timeout", "not decided in time: send again, DUP is success", 5))
+        }
     }
 }
 

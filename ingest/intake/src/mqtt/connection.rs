@@ -4,6 +4,8 @@
 //! ([`OUT_FULL`], then nothing is read), the publishes in flight, the outbox. Reading stops, and with it the client's
 //! clock, while a publish waits for room.
 
+mod ending;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use schemas_identity::ShortId;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::deliveries::{Deliveries, Gone, Settled};
@@ -20,7 +22,7 @@ use super::endpoint::{ClientKey, Shared};
 use super::guard::{Framing, frame};
 use super::hub::ConnectionId;
 use super::inbound::{Version, decode};
-use super::outbound::{Outbound, Refusal, encode};
+use super::outbound::{Outbound, encode};
 use super::session::{Action, End, Limits, Session};
 use super::verdict::{Outbox, Standing, ack_of};
 use crate::admission::{Allowed, Door, Reply, Via};
@@ -41,12 +43,6 @@ const OUT_FULL: usize = 256 * 1024;
 /// First and longest pause between two offers under pressure.
 const RETRY_MIN: Duration = Duration::from_millis(2);
 const RETRY_MAX: Duration = Duration::from_millis(200);
-/// Longest time to tell a client why it is cut.
-const FAREWELL: Duration = Duration::from_secs(2);
-/// Longest time to read what a cut client still sends, so that its reason is not lost in a reset.
-const LINGER: Duration = Duration::from_millis(300);
-const LINGER_BYTES_MAX: usize = 1 << 20;
-
 /// Since when a publish, or a large packet, waits for room.
 #[derive(Debug, Clone, Copy)]
 struct Blocked {
@@ -164,7 +160,11 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
         if !self.may_take() {
             self.heard_at = now;
         }
-        if self.stopping_since.is_some() && self.deliveries.is_stuck() && self.out.is_empty() && !self.unflushed {
+        if self.stopping_since.is_some()
+            && self.deliveries.is_stuck()
+            && self.out.is_empty()
+            && !self.unflushed
+        {
             return Err(End::Shutdown);
         }
         match self.event().await {
@@ -459,62 +459,6 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
         self.starved = false;
         self.deliveries.retry(&self.shared.admission).map_err(|Gone| End::Shutdown)
     }
-
-    /// Takes the connection off all lists.
-    fn leave(&mut self) {
-        for device in self.subscribed.drain(..) {
-            self.shared.hub.unsubscribe(&device, self.id);
-        }
-        if let Some(client) = self.client.take() {
-            self.shared.forget(&client, self.id);
-        }
-    }
-
-    /// Tells the client why, as far as its version has words for it, and closes.
-    async fn farewell(&mut self, end: End) {
-        match end {
-            End::Version { level } => {
-                let version = if level > 5 { Version::V5 } else { Version::V4 };
-                encode(&Outbound::ConnRefused(Refusal::Version), version, None, &mut self.out);
-            }
-            End::Io | End::NotMqtt => {}
-            _ if self.session.version() == Some(Version::V5) => match end.disconnect() {
-                Some((code, hint)) if self.session.is_open() => {
-                    self.push(&Outbound::Disconnect { code, hint });
-                }
-                Some(_) => {
-                    self.push(&Outbound::ConnRefused(Refusal::Protocol));
-                }
-                None => {}
-            },
-            _ => {}
-        }
-        let Self { reader, writer, out, .. } = self;
-        let goodbye = async {
-            writer.write_all(out).await?;
-            writer.shutdown().await
-        };
-        let told = timeout(FAREWELL, goodbye).await;
-        if matches!(told, Ok(Ok(()))) && !matches!(end, End::Io | End::Client) {
-            let _elapsed = timeout(LINGER, linger(reader)).await;
-        }
-    }
-
-    /// Closes the socket and waits for what was taken and not yet answered: it is still decided, and its verdict
-    /// still belongs to whoever listens. What was never offered counts as `RETRY_AFTER`.
-    async fn finish(self) {
-        let Self { shared, reader, writer, mut deliveries, .. } = self;
-        drop((reader, writer));
-        let deadline = Instant::now() + shared.options.pressure_patience;
-        while !deliveries.is_stuck() {
-            let Ok(Ok(reply)) = timeout_at(deadline, deliveries.answer()).await else { break };
-            match deliveries.settle(reply) {
-                Ok(Some(settled)) => tell(&shared, &settled),
-                Ok(None) | Err(Gone) => break,
-            }
-        }
-        deliveries.abandon(&shared.options.metrics);
-    }
 }
 
 /// Counts a settled publish and tells the device's subscribers.
@@ -530,17 +474,5 @@ async fn move_out<W: AsyncWrite + Unpin>(writer: &mut W, out: &BytesMut) -> Even
     match out.is_empty() {
         false => Event::Wrote(writer.write(out).await),
         true => Event::Flushed(writer.flush().await),
-    }
-}
-
-/// Reads and forgets until the client closes, within bounds.
-async fn linger<R: AsyncRead + Unpin>(reader: &mut R) {
-    let mut waste = [0; 4096];
-    let mut total = 0;
-    while total < LINGER_BYTES_MAX {
-        match reader.read(&mut waste).await {
-            Ok(count) if count > 0 => total += count,
-            _ => return,
-        }
     }
 }

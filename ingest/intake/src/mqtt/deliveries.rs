@@ -46,6 +46,8 @@ enum Progress {
 #[derive(Debug, Default)]
 pub(crate) struct Deliveries {
     queue: VecDeque<Delivery>,
+    /// How many of the queue are blocked: asked for each packet, so not counted each time.
+    blocked: usize,
 }
 
 impl Deliveries {
@@ -55,7 +57,7 @@ impl Deliveries {
 
     /// Whether a publish waits for room in the queue.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.queue.iter().any(|delivery| matches!(delivery.progress, Progress::Blocked))
+        self.blocked > 0
     }
 
     /// Whether the front can no longer be answered without another offer.
@@ -79,6 +81,7 @@ impl Deliveries {
             delivery.offer(admission)?;
         }
         let taken = !matches!(delivery.progress, Progress::Blocked);
+        self.blocked += usize::from(!taken);
         self.queue.push_back(delivery);
         Ok(taken)
     }
@@ -91,6 +94,7 @@ impl Deliveries {
                 if matches!(delivery.progress, Progress::Blocked) {
                     break;
                 }
+                self.blocked = self.blocked.saturating_sub(1);
             }
         }
         Ok(())
@@ -128,6 +132,7 @@ impl Deliveries {
         }
         if verdicts.iter().any(|verdict| verdict.code.is_retry()) {
             front.progress = Progress::Blocked;
+            self.blocked += 1;
             return Ok(None);
         }
         let device = front.device;
@@ -138,6 +143,7 @@ impl Deliveries {
     /// Gives up what is left, and counts its frames as not taken.
     pub(crate) fn abandon(&mut self, metrics: &Metrics) {
         let nothing = Reply::default();
+        self.blocked = 0;
         for delivery in self.queue.drain(..) {
             metrics.verdicts(Door::Mqtt, &delivery.cut.complete(&nothing));
         }

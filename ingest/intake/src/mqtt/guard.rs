@@ -151,7 +151,10 @@ mod tests {
     /// A length over the bound is refused as soon as it is announced, not when it has arrived.
     #[test]
     fn lengths_are_bounded_when_announced() {
-        assert_eq!(frame(&[0x30, 0xe8, 0x07], true, MAX).unwrap(), Framing::Incomplete { total: Some(1_003) });
+        assert_eq!(
+            frame(&[0x30, 0xe8, 0x07], true, MAX).unwrap(),
+            Framing::Incomplete { total: Some(1_003) }
+        );
         assert_eq!(frame(&[0x30, 0xe9, 0x07], true, MAX).unwrap_err(), End::TooLarge);
         assert_eq!(frame(&[0x10, 0xff, 0xff, 0x7f], false, MAX).unwrap_err(), End::TooLarge);
         assert!(matches!(frame(&[0x30, 0xff, 0xff, 0xff, 0xff], true, MAX), Err(End::Malformed(_))));

@@ -5,8 +5,8 @@
 
 use bytes::{Bytes, BytesMut};
 use rumqttc::mqttbytes::{QoS as QoS4, v4};
-use rumqttc::v5::mqttbytes::v5::{self, RetainForwardRule};
 use rumqttc::v5::mqttbytes::QoS as QoS5;
+use rumqttc::v5::mqttbytes::v5::{self, RetainForwardRule};
 
 use super::guard::{Kind, remaining_length};
 use super::session::End;
@@ -316,7 +316,9 @@ mod tests {
     fn versions_are_sniffed() {
         let Ok(Inbound::Connect(four)) = read(&connect(b"MQTT", 4, 2, &[0, 1, b'a']), None) else { panic!() };
         assert_eq!((four.version, four.clean, four.keep_alive_s), (Version::V4, true, 60));
-        let Ok(Inbound::Connect(five)) = read(&connect(b"MQTT", 5, 2, &[0, 0, 1, b'a']), None) else { panic!() };
+        let Ok(Inbound::Connect(five)) = read(&connect(b"MQTT", 5, 2, &[0, 0, 1, b'a']), None) else {
+            panic!()
+        };
         assert_eq!((five.version, five.client_id.as_str()), (Version::V5, "a"));
         assert_eq!(read(&connect(b"MQTT", 6, 2, &[0, 0]), None), Err(End::Version { level: 6 }));
         assert_eq!(read(&connect(b"MQIsdp", 3, 2, &[0, 0]), None), Err(End::Version { level: 3 }));
@@ -328,7 +330,8 @@ mod tests {
     fn connect_flags() {
         assert!(read(&connect(b"MQTT", 4, 3, &[0, 1, b'a']), None).is_err());
         assert!(read(&connect(b"MQTT", 4, 0b0100_0010, &[0, 1, b'a', 0, 1, b'p']), None).is_err());
-        let Ok(Inbound::Connect(hello)) = read(&connect(b"MQTT", 5, 0b0100_0010, &[0, 0, 0, 0, 1, b'p']), None)
+        let Ok(Inbound::Connect(hello)) =
+            read(&connect(b"MQTT", 5, 0b0100_0010, &[0, 0, 0, 0, 1, b'p']), None)
         else {
             panic!()
         };

@@ -29,7 +29,7 @@ pub struct MqttOptions {
     pub subscriptions_max: usize,
     /// Devices whose latest verdict is remembered for later subscribers. Default 65,536.
     pub latest_max: usize,
-    /// Time for the TLS handshake and `CONNECT` together. Default 10 s.
+    /// Time for the TLS handshake, and then again for `CONNECT`. Default 10 s.
     pub connect_timeout: Duration,
     /// Longest keep-alive, in seconds, and the one assumed for clients that ask for none. Default 3,600: a half-open
     /// connection must end some time. Told to v5 clients.

@@ -67,7 +67,12 @@ pub(crate) enum SubCode {
 
 /// Appends the packet to `out`. False if it has no form in this version or exceeds the client's own maximum, and
 /// then nothing was appended.
-pub(crate) fn encode(packet: &Outbound, version: Version, bytes_max: Option<u32>, out: &mut BytesMut) -> bool {
+pub(crate) fn encode(
+    packet: &Outbound,
+    version: Version,
+    bytes_max: Option<u32>,
+    out: &mut BytesMut,
+) -> bool {
     let before = out.len();
     let written = match version {
         Version::V4 => v4_packet(packet).is_some_and(|packet| packet.write(out, usize::MAX).is_ok()),

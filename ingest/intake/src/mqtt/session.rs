@@ -22,6 +22,9 @@ use crate::admission::Allowed;
 /// Most verdict messages of QoS 1 that may wait for one client's `PUBACK`.
 const UNACKED_VERDICTS_MAX: usize = 64;
 
+/// Longest client id and user name: both are kept for as long as the connection lives. A did:key has 56 bytes.
+const NAME_BYTES_MAX: usize = 256;
+
 /// What the session needs of the options.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -141,13 +144,27 @@ impl End {
 pub(crate) enum Action {
     Send(Outbound),
     /// Ask the gatekeeper, then call [`Session::admitted`].
-    Authenticate { username: Option<String>, password: Option<String> },
+    Authenticate {
+        username: Option<String>,
+        password: Option<String>,
+    },
     /// The connection is open under this client id.
-    Opened { client_id: String, username: Option<String> },
+    Opened {
+        client_id: String,
+        username: Option<String>,
+    },
     /// Decide these bytes, then call [`Session::decided`].
-    Take { device: ShortId, payload: Bytes },
-    Subscribe { device: ShortId, send_latest: bool },
-    Unsubscribe { device: ShortId },
+    Take {
+        device: ShortId,
+        payload: Bytes,
+    },
+    Subscribe {
+        device: ShortId,
+        send_latest: bool,
+    },
+    Unsubscribe {
+        device: ShortId,
+    },
     /// A will came with `CONNECT` and will never be published.
     WillIgnored,
     End(End),
@@ -260,6 +277,12 @@ impl Session {
         }
         if hello.client_id.is_empty() && hello.version == Version::V4 && !hello.clean {
             return refuse(Refusal::ClientId);
+        }
+        if hello.client_id.len() > NAME_BYTES_MAX {
+            return refuse(Refusal::ClientId);
+        }
+        if hello.username.as_ref().is_some_and(|name| name.len() > NAME_BYTES_MAX) {
+            return refuse(Refusal::Credentials);
         }
         let (username, password) = (hello.username.clone(), hello.password.clone());
         self.state = State::Asking(Box::new(hello));

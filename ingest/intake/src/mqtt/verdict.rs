@@ -73,7 +73,9 @@ impl Standing {
     pub(crate) fn not_before(&mut self, earlier: &Standing) {
         let older = match (self.acked_to, earlier.acked_to) {
             (None, _) => true,
-            (Some((boot, seq)), Some((earlier_boot, earlier_seq))) => boot == earlier_boot && seq < earlier_seq,
+            (Some((boot, seq)), Some((earlier_boot, earlier_seq))) => {
+                boot == earlier_boot && seq < earlier_seq
+            }
             (Some(_), None) => false,
         };
         if older {
