@@ -208,6 +208,20 @@ mod tests {
         assert_eq!(deliveries.len(), 0);
     }
 
+    /// A publish does not overtake a blocked one, even if the queue has room again by then.
+    #[test]
+    fn nothing_overtakes_a_blocked_publish() {
+        let (admission, mut inbox) = Admission::new(AdmissionOptions { frames_max: 1, bytes_max: u64::MAX });
+        let mut deliveries = Deliveries::default();
+        take(&mut deliveries, &admission, 0).unwrap();
+        take(&mut deliveries, &admission, 1).unwrap();
+        answer(drain(&mut inbox).remove(0), Code::Ok);
+        assert_eq!(take(&mut deliveries, &admission, 2), Ok(false));
+        assert!(drain(&mut inbox).is_empty());
+        deliveries.retry(&admission).unwrap();
+        assert_eq!(drain(&mut inbox)[0].frames, [frame(1, 1)]);
+    }
+
     /// A frame that the pipeline did not take is offered again, not acknowledged.
     #[test]
     fn retry_after_is_offered_again() {
