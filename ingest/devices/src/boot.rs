@@ -119,12 +119,15 @@ impl Boot {
         self.trim(seen_max);
     }
 
-    pub(crate) fn trim(&mut self, seen_max: usize) {
+    fn trim(&mut self, seen_max: usize) {
         let excess = self.seen.len().saturating_sub(seen_max);
         self.seen.drain(..excess);
-        if excess > 0 {
-            self.seen.shrink_to(seen_max);
-        }
+    }
+
+    /// Keeps the last frame only, for the chain into the next boot.
+    pub(crate) fn shrink(&mut self) {
+        self.trim(1);
+        self.seen.shrink_to_fit();
     }
 
     /// Marks `first..=last` durable. Beyond the limit on runs the lowest run is given up and the floor rises over it.
@@ -183,7 +186,10 @@ mod tests {
         assert_eq!(runs(&[(0, 0), (2, 2), (9, 9), (1, 8)], 9).0, [(0, 9)]);
         assert_eq!(runs(&[(7, 7), (0, 1), (3, 4)], 9).0, [(0, 1), (3, 4), (7, 7)]);
         assert_eq!(runs(&[(2, 3), (2, 3), (1, 9)], 9).0, [(1, 9)]);
-        assert_eq!(runs(&[(u64::MAX, u64::MAX), (u64::MAX - 1, u64::MAX - 1)], 9).0, [(u64::MAX - 1, u64::MAX)]);
+        assert_eq!(
+            runs(&[(u64::MAX, u64::MAX), (u64::MAX - 1, u64::MAX - 1)], 9).0,
+            [(u64::MAX - 1, u64::MAX)]
+        );
     }
 
     // Too many gaps: the oldest run is given up, the floor rises over it and nothing else is forgotten.

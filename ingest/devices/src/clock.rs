@@ -117,7 +117,9 @@ mod tests {
     fn an_unbelievable_wall_clock_is_derived() {
         let anchor = measured(NOW - 60_000_000, 1_000_000);
         let expected = (NOW - 60_000_000 + 4_000_000, true, false);
-        for wall_us in [None, Some(0), Some(-1), Some(WALL_US_MIN - 1), Some(NOW + AHEAD_US_MAX + 1), Some(i64::MAX)] {
+        for wall_us in
+            [None, Some(0), Some(-1), Some(WALL_US_MIN - 1), Some(NOW + AHEAD_US_MAX + 1), Some(i64::MAX)]
+        {
             check(wall_us, 5_000_000, anchor, expected);
             check(wall_us, 5_000_000, None, (NOW, true, false));
         }

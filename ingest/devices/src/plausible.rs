@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn implausible_values() {
         for bad in [-1.0, 1e6, f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
-            let found = assess_values(vec![(22, OutValues::U8(vec![50])), (1, OutValues::F64(vec![60.0, bad]))]);
+            let found =
+                assess_values(vec![(22, OutValues::U8(vec![50])), (1, OutValues::F64(vec![60.0, bad]))]);
             assert_eq!((found.code, found.flags), (Some(Code::Range), flags::RANGE), "{bad}");
             assert_eq!(found.implausible_signal, Some(1));
         }

@@ -193,10 +193,10 @@ impl Windows {
         let limits = self.limits;
         for (device, boot) in std::mem::take(&mut self.reserved) {
             let Some(state) = self.devices.get_mut(&device) else { continue };
-            state.touch(boot, limits);
-            if let Some(newest) = state.boots.last_mut() {
-                newest.commit(limits.runs_per_boot, limits.digests_per_boot);
+            if let Some(found) = state.find_mut(boot) {
+                found.commit(limits.runs_per_boot, limits.digests_per_boot);
             }
+            state.touch(boot, limits);
         }
     }
 
@@ -204,7 +204,7 @@ impl Windows {
     pub fn rollback(&mut self) {
         for (device, boot) in std::mem::take(&mut self.reserved) {
             let Some(state) = self.devices.get_mut(&device) else { continue };
-            if let Some(found) = state.boots.iter_mut().find(|candidate| candidate.id == boot) {
+            if let Some(found) = state.find_mut(boot) {
                 found.drop_reserved();
             }
             state.boots.retain(|candidate| candidate.id != boot || !candidate.is_empty());
@@ -300,10 +300,11 @@ impl Windows {
         }
         let is_vouched = !ask.is_revoked || ties.proven_older;
         let seen = Seen { seq: ask.seq, digest: ask.digest, prev: Some(ask.prev), is_vouched };
-        self.boot_mut(ask.device, ask.boot).reserve(seen);
-        let key = (ask.device.0, ask.boot.0);
-        if !self.reserved.contains(&key) {
-            self.reserved.push(key);
+        let boot = self.boot_mut(ask.device, ask.boot);
+        let is_first = !boot.has_reserved();
+        boot.reserve(seen);
+        if is_first {
+            self.reserved.push((ask.device.0, ask.boot.0));
         }
         Standing::New(New {
             has_gap_before: ties.has_gap_before,
@@ -366,7 +367,7 @@ impl Device {
         self.boots[index..].rotate_left(1);
         let behind = self.boots.len().checked_sub(limits.boots_with_digests.max(1) + 1);
         if let Some(older) = behind.and_then(|index| self.boots.get_mut(index)) {
-            older.trim(1);
+            older.shrink();
         }
     }
 
