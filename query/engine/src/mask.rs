@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use schemas_consent::spans::Span;
+use schemas_consent::Span;
 use schemas_identity::Did;
 use schemas_signals::SignalSet;
 

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use query_audit::{Completion, Intent, Receipt};
-use query_consents::{Consents, Warrant};
+use query_consents::Warrant;
 use schemas_identity::Did;
 
-use crate::catalog::StudyRow;
 use crate::engine::{Engine, Planned};
 use crate::error::EngineError;
 use crate::running::{Ending, Handed};
@@ -33,11 +32,6 @@ pub(crate) fn facts(warrant: &Warrant, sql: &str) -> Facts {
     }
 }
 
-/// The studies somebody works in.
-pub(crate) fn studies(_consents: &Consents, _principal: &Did) -> Vec<StudyRow> {
-    Vec::new()
-}
-
 impl Engine {
     pub(crate) async fn record_intent(
         &self,
@@ -46,8 +40,11 @@ impl Engine {
         planned: &Planned,
     ) -> Result<Receipt, EngineError> {
         let audit = Arc::clone(self.audit());
-        let intent =
-            Intent { sql: sql.to_owned(), log_size: planned.reach.view.log_size, epoch: warrant.epoch() };
+        let intent = Intent {
+            sql: sql.to_owned(),
+            log_size: planned.access.shared.view.log_size,
+            epoch: warrant.epoch(),
+        };
         tokio::task::spawn_blocking(move || audit.intent(intent))
             .await
             .map_err(|error| EngineError::Audit(error.to_string()))?

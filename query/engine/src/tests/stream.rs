@@ -198,3 +198,13 @@ async fn damaged_files() {
     std::fs::remove_file(&path).unwrap();
     assert_eq!(ask(&engine, &world, "SELECT * FROM readings").await.unwrap_err().code(), "INTERNAL");
 }
+
+/// A grant or token that runs out while the query runs ends it as a revocation does.
+#[tokio::test]
+async fn expiry_ends_the_stream() {
+    let world = World::new();
+    let dir = TempDir::new().unwrap();
+    let late = Options { clock: super::people::clock(3_601_000_000), ..options() };
+    let engine = engine(&world, lake(dir.path(), 64, |_, _| true), late);
+    assert_eq!(ask(&engine, &world, "SELECT * FROM readings").await.unwrap_err().code(), "CONSENT_CHANGED");
+}
