@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::checkpoint::CheckpointError;
 use crate::entry::{Entry, EntryError};
 use crate::merkle::{Hash32, ProofError};
+use crate::note::NoteError;
 
 /// Most entries one call of [`Ledger::entries`] returns; a longer range is refused.
 pub const ENTRIES_PER_READ_MAX: u64 = 65_536;
@@ -64,6 +66,9 @@ pub enum LedgerError {
     /// No such proof.
     #[error("no such proof")]
     Proof(#[from] ProofError),
+    /// The log cannot sign its checkpoint: its name cannot be a key name.
+    #[error("the log cannot sign its checkpoint")]
+    Checkpoint(#[from] CheckpointError),
     /// The disk refused.
     #[error("{action} {path}")]
     Io {
@@ -92,6 +97,12 @@ pub enum LedgerError {
     /// An earlier write failed half way; the log takes nothing more until it is reopened.
     #[error("the log is closed for writing after a failed write")]
     Poisoned,
+}
+
+impl From<NoteError> for LedgerError {
+    fn from(error: NoteError) -> LedgerError {
+        LedgerError::Checkpoint(error.into())
+    }
 }
 
 impl LedgerError {

@@ -2,13 +2,19 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use schemas_identity::SecretKey;
+
+use crate::checkpoint::{open_checkpoint, sign_checkpoint};
 use crate::entry::{Entry, entry_leaf};
 use crate::ledger::{ENTRIES_PER_READ_MAX, Ledger, LedgerError};
 use crate::merkle::{self, Hash32, Sha256Rfc6962};
+use crate::note::NoteKey;
+use crate::proof::TlogProof;
 
 /// A [`Ledger`] that forgets everything when dropped.
 pub struct MemoryLedger {
     origin: String,
+    secret: SecretKey,
     state: Mutex<State>,
 }
 
@@ -19,9 +25,19 @@ struct State {
 }
 
 impl MemoryLedger {
-    /// An empty log signed with a fixed key that everybody knows: for tests.
+    /// An empty log signed with [`MemoryLedger::test_key`].
     pub fn new(origin: &str) -> MemoryLedger {
-        MemoryLedger { origin: origin.to_owned(), state: Mutex::default() }
+        MemoryLedger::with_key(origin, MemoryLedger::test_key())
+    }
+
+    /// An empty log signed with this key.
+    pub fn with_key(origin: &str, secret: SecretKey) -> MemoryLedger {
+        MemoryLedger { origin: origin.to_owned(), secret, state: Mutex::default() }
+    }
+
+    /// A fixed key that everybody knows: for tests only.
+    pub fn test_key() -> SecretKey {
+        SecretKey::from_seed(&[0x6c; 32])
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -52,7 +68,9 @@ impl Ledger for MemoryLedger {
     }
 
     fn checkpoint(&self) -> Result<String, LedgerError> {
-        todo!("signed note")
+        let state = self.state();
+        let (size, root) = (state.leaves.len() as u64, merkle::root::<Sha256Rfc6962>(&state.leaves));
+        Ok(sign_checkpoint(&self.origin, size, &root, &self.secret)?)
     }
 
     fn entries(&self, from: u64, to: u64) -> Result<Vec<String>, LedgerError> {
@@ -72,8 +90,12 @@ impl Ledger for MemoryLedger {
         Ok(merkle::consistency_path::<Sha256Rfc6962>(self.state().first(new)?, old)?)
     }
 
-    fn tlog_proof(&self, _index: u64) -> Result<String, LedgerError> {
-        todo!("tlog-proof")
+    fn tlog_proof(&self, index: u64) -> Result<String, LedgerError> {
+        // Size and checkpoint must belong together, and appends may come in between: take the size from the checkpoint.
+        let checkpoint = self.checkpoint()?;
+        let size = open_checkpoint(&checkpoint, &NoteKey::log(&self.origin, self.secret.public())?)?.size;
+        let path = self.inclusion(index, size)?;
+        Ok(TlogProof { extra: None, index, path, checkpoint }.to_text())
     }
 }
 
