@@ -29,7 +29,7 @@ use crate::error::EngineError;
 use crate::files::Footers;
 use crate::functions::Functions;
 use crate::gate;
-use crate::record;
+use crate::record::Request;
 use crate::rollup;
 use crate::running::{Driver, Running};
 use crate::scan::{Access, Reach, Readings, Shared};
@@ -180,20 +180,19 @@ impl Engine {
         sql: &str,
         options: RunOptions,
     ) -> Result<Running, EngineError> {
-        let warrant = Arc::new(warrant);
         let deadline = Instant::now() + self.options.time_max;
-        let planned = self.plan(&warrant, sql, options, deadline).await;
-        let (planned, permit) = match planned {
+        let request = Request::new(warrant, sql, (self.options.clock)())?;
+        let (planned, permit) = match self.plan(&request, options, deadline).await {
             Ok(planned) => planned,
             Err(refusal) => {
-                self.record_refusal(&warrant, sql, &refusal).await;
+                request.refuse(&self.audit, &refusal).await;
                 return Err(refusal);
             }
         };
-        let receipt = self.record_intent(&warrant, sql, &planned).await?;
+        let receipt = request.intend(&self.audit, &planned.access).await?;
         let (sender, receiver) = mpsc::channel(BATCHES_WAITING);
-        let running =
-            Running::new(receipt.id(), Arc::clone(&planned.access), Arc::clone(&planned.schema), receiver);
+        let schema = Arc::clone(&planned.schema);
+        let running = Running::new(request.id.clone(), Arc::clone(&planned.access), schema, receiver);
         let driver = Driver {
             plan: planned.plan,
             context: planned.context,
@@ -204,17 +203,13 @@ impl Engine {
             deadline,
             rows_max: self.options.rows_max,
             bytes_max: self.options.bytes_max,
-            facts: record::facts(&warrant, sql),
+            request,
         };
         self.handle()?.spawn(async move {
             driver.run().await;
             drop(permit);
         });
         Ok(running)
-    }
-
-    pub(crate) fn audit(&self) -> &Arc<Audit> {
-        &self.audit
     }
 
     fn handle(&self) -> Result<tokio::runtime::Handle, EngineError> {
@@ -228,11 +223,11 @@ impl Engine {
     /// plan that outlives its deadline still counts.
     async fn plan(
         &self,
-        warrant: &Arc<Warrant>,
-        sql: &str,
+        request: &Request,
         options: RunOptions,
         deadline: Instant,
     ) -> Result<(Planned, Permit), EngineError> {
+        let warrant = &request.warrant;
         let permit = self.admission.enter(warrant.principal())?;
         let view = self.tables.view(options.as_of).map_err(|error| match error {
             TablesError::NoSnapshot(size) => EngineError::NoSnapshot(size),
@@ -241,11 +236,11 @@ impl Engine {
         let job = PlanJob {
             warrant: Arc::clone(warrant),
             view,
-            sql: sql.to_owned(),
+            sql: request.sql.clone(),
             functions: self.functions.clone(),
             footers: Arc::clone(&self.footers),
-            studies: self.consents.catalog_studies(warrant.principal(), (self.options.clock)()),
-            grants: self.consents.catalog_grants(warrant.principal(), (self.options.clock)()),
+            studies: self.consents.catalog_studies(warrant.principal(), request.now_us),
+            grants: self.consents.catalog_grants(warrant.principal(), request.now_us),
             clock: Arc::clone(&self.options.clock),
             partitions: self.options.partitions,
             memory_bytes: self.options.memory_bytes_max,

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::error::{Budget, EngineError};
 use crate::manifest::{ManifestFile, QueryManifest};
 use crate::reader::BATCH_ROWS_MAX;
-use crate::record::{self, Facts};
+use crate::record::{self, Request};
 use crate::scan::Access;
 
 /// What passes from driver to reader. Without an `End` a stream has been cut off.
@@ -139,7 +139,7 @@ pub(crate) struct Driver {
     pub deadline: Instant,
     pub rows_max: u64,
     pub bytes_max: u64,
-    pub facts: Facts,
+    pub request: Request,
 }
 
 impl Driver {
@@ -153,7 +153,7 @@ impl Driver {
         let Self { plan, access, audit, receipt, sender, .. } = self;
         drop(plan);
         let per_subject: BTreeMap<Did, u64> = access.shared.counts.snapshot();
-        let completion = record::completion(&ending, per_subject, handed);
+        let completion = record::completion(&ending, per_subject, handed, (access.shared.clock)());
         let recorded = tokio::task::spawn_blocking(move || audit.complete(&receipt, completion)).await;
         let last = match (ending, recorded) {
             (Ending::Failed(error), _) => Message::Failed(error),
@@ -241,18 +241,19 @@ impl Driver {
     }
 
     fn manifest(&self, handed: Handed) -> QueryManifest {
+        let warrant = &self.request.warrant;
         let view = &self.access.shared.view;
         let opened = self.access.shared.opened.lock();
         QueryManifest {
             v: 1,
-            id: self.receipt.id(),
-            principal: self.facts.principal,
-            purpose: self.facts.purpose.clone(),
-            study: self.facts.study.clone(),
-            sql_blake3: self.facts.sql_blake3.clone(),
+            id: self.request.id.clone(),
+            principal: *warrant.principal(),
+            purpose: warrant.purpose().to_owned(),
+            study: warrant.study().map(str::to_owned),
+            sql_blake3: blake3::hash(self.request.sql.as_bytes()).to_hex().to_string(),
             log_size: view.log_size,
             live_tail: !view.tail_scalar.is_empty() || !view.tail_wave.is_empty(),
-            consent_epoch: self.facts.consent_epoch,
+            consent_epoch: warrant.epoch(),
             files: opened
                 .iter()
                 .map(|(name, digest)| ManifestFile { name: name.clone(), blake3: digest.clone() })

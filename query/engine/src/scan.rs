@@ -5,7 +5,7 @@
 //! Not a filter node: in DataFusion 55 a filter above a raw scan evaluates the user's expression on hidden
 //! rows too, and its errors, EXPLAIN and statistics told their values.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +31,7 @@ use datafusion::physical_plan::{
 };
 use futures::stream;
 use parking_lot::Mutex;
+use query_audit::Scope;
 use query_consents::Warrant;
 use schemas_identity::Did;
 use schemas_signals::columns::readings_schema;
@@ -73,13 +74,15 @@ pub(crate) struct Reach {
     pub shared: Arc<Shared>,
     /// Set once a plan reads through it.
     pub used: AtomicBool,
+    /// What its scans may read.
+    pub planned: Mutex<Vec<Scope>>,
 }
 
 impl Reach {
     /// A reach for a warrant.
     pub(crate) fn new(warrant: Arc<Warrant>, shared: Arc<Shared>) -> Self {
         let mask = Arc::new(Mask::new(warrant.spans()));
-        Self { warrant, mask, shared, used: AtomicBool::new(false) }
+        Self { warrant, mask, shared, used: AtomicBool::new(false), planned: Mutex::default() }
     }
 
     /// False once a person of the warrant has changed their mind, or a grant or the token ran out.
@@ -110,10 +113,18 @@ impl Access {
         used.all(|reach| reach.holds())
     }
 
-    /// People whose rows the plan may read.
-    pub(crate) fn people(&self) -> BTreeSet<Did> {
-        let used = self.reaches.iter().filter(|reach| reach.used.load(Ordering::SeqCst));
-        used.flat_map(|reach| reach.warrant.subjects().iter().copied()).collect()
+    /// Of whom what the plan may read, for the record that comes before the first row.
+    pub(crate) fn scope(&self) -> Vec<Scope> {
+        let mut scopes: BTreeMap<Did, Scope> = BTreeMap::new();
+        for reach in &self.reaches {
+            for scope in reach.planned.lock().iter() {
+                let whole = scopes.entry(scope.subject).or_insert(*scope);
+                whole.signals = whole.signals.union(scope.signals);
+                whole.from_us = whole.from_us.min(scope.from_us);
+                whole.to_us = whole.to_us.max(scope.to_us);
+            }
+        }
+        scopes.into_values().collect()
     }
 }
 
@@ -198,6 +209,7 @@ impl TableProvider for Readings {
             }
         }
         let mask = Arc::new(self.reach.mask.narrowed(&self.narrow(filters)));
+        self.reach.planned.lock().extend(mask.scopes());
         let units = self.units(&mask)?;
         let labels = Labels::new(
             &mask,

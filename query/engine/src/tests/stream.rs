@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use query_audit::Outcome;
 use tempfile::TempDir;
 
 use super::fixture::{Reading, Store, T0, ask, lake, options, scalar_batch};
@@ -61,11 +62,7 @@ async fn counts_are_exact() {
     for (sql, people, rows) in cases {
         ask(&engine, &world, sql).await.unwrap();
         let done = world.completions().pop().unwrap();
-        assert_eq!(
-            (&done.subjects, done.result_rows, done.outcome.as_str()),
-            (&people, rows, "complete"),
-            "{sql}"
-        );
+        assert_eq!((&done.rows, done.result_rows, done.outcome), (&people, rows, Outcome::Released), "{sql}");
     }
 }
 
@@ -83,7 +80,7 @@ async fn revocation_ends_the_stream() {
     assert!(matches!(running.next().await, Some(Err(EngineError::ConsentChanged))));
     assert!(running.next().await.is_none());
     assert!(running.take_manifest().is_none());
-    assert_eq!(world.completion_after(1).await.outcome, "CONSENT_CHANGED");
+    assert_eq!(world.completion_after(1).await.outcome, Outcome::Revoked);
 }
 
 /// An aggregate whose rows are already in is aborted too.
@@ -113,7 +110,7 @@ async fn dropping_stops_and_completes_once() {
         Err(EngineError::Busy)
     ));
     drop(running);
-    assert_eq!(world.completion_after(1).await.outcome, "abandoned");
+    assert_eq!(world.completion_after(1).await.outcome, Outcome::Cancelled);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(world.completions().len(), 1);
     // Its place is free again.
@@ -146,7 +143,7 @@ async fn bounds() {
             Err(error) => Some(error),
         };
         assert_eq!(found.map(|error| error.code()), Some(code), "{sql}");
-        assert_eq!(world.completion_after(index + 1).await.outcome, code);
+        assert_eq!(world.completion_after(index + 1).await.outcome, Outcome::Error);
     }
 }
 
@@ -158,7 +155,7 @@ async fn stalled_reader_times_out() {
     let engine =
         engine(&world, big(&dir, 500), Options { time_max: Duration::from_millis(400), ..options() });
     let running = engine.run(world.warrant(), "SELECT * FROM readings", RunOptions::default()).await.unwrap();
-    assert_eq!(world.completion_after(1).await.outcome, "TIMEOUT");
+    assert_eq!(world.completion_after(1).await.outcome, Outcome::Error);
     assert!(drain(running).await.1.is_some());
 }
 
