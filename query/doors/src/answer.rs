@@ -34,7 +34,8 @@ impl Answer {
     /// A good credential that does not allow this: one text for every reason.
     #[must_use]
     pub fn forbidden(detail: impl ToString) -> Self {
-        let message = "the token does not allow this purpose, study or use; headers may repeat it, never widen it";
+        let message =
+            "the token does not allow this purpose, study or use; headers may repeat it, never widen it";
         Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", message).because(detail)
     }
 
@@ -80,7 +81,8 @@ impl Answer {
     /// A part this answer needs cannot be reached now.
     #[must_use]
     pub fn unavailable(detail: impl ToString) -> Self {
-        let mut answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "not available now").because(detail);
+        let mut answer =
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "not available now").because(detail);
         answer.is_retryable = true;
         answer
     }
@@ -115,7 +117,13 @@ impl From<&EngineError> for Answer {
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let id = correlation_id();
-        tracing::info!(id, code = self.code, status = self.status.as_u16(), detail = self.detail, "request refused");
+        tracing::info!(
+            id,
+            code = self.code,
+            status = self.status.as_u16(),
+            detail = self.detail,
+            "request refused"
+        );
         let body = json!({"error": {"code": self.code, "message": self.message, "id": id}});
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();

@@ -74,7 +74,8 @@ impl DoorState {
     /// Who asks, by the bearer token.
     fn authenticate(&self, headers: &HeaderMap) -> Result<Token, Answer> {
         let value = only(headers, &header::AUTHORIZATION)?.ok_or_else(|| Answer::unauthorized("no token"))?;
-        let (scheme, token) = value.split_once(' ').ok_or_else(|| Answer::unauthorized("no bearer scheme"))?;
+        let (scheme, token) =
+            value.split_once(' ').ok_or_else(|| Answer::unauthorized("no bearer scheme"))?;
         if !scheme.eq_ignore_ascii_case("bearer") || token.len() > TOKEN_BYTES_MAX {
             return Err(Answer::unauthorized("not a bearer token"));
         }

@@ -173,7 +173,7 @@ impl Driver {
         loop {
             let next = tokio::select! {
                 biased;
-                () = self.sender.closed() => return Ending::Abandoned,
+                () = self.sender.closed() => return self.gone(),
                 () = tokio::time::sleep_until(self.deadline) => return Ending::Failed(EngineError::Timeout),
                 next = rows.next() => next,
             };
@@ -213,7 +213,7 @@ impl Driver {
                 () = tokio::time::sleep_until(self.deadline) => return Err(Ending::Failed(EngineError::Timeout)),
                 room = self.sender.reserve() => room,
             };
-            let Ok(room) = room else { return Err(Ending::Abandoned) };
+            let Ok(room) = room else { return Err(self.gone()) };
             // Looked at last: after any wait for the reader, before the rows are out of our hands.
             if !self.access.holds() {
                 return Err(Ending::Failed(EngineError::ConsentChanged));
@@ -222,6 +222,11 @@ impl Driver {
             room.send(Message::Batch(part));
         }
         Ok(())
+    }
+
+    /// The reader has gone; if consent went first, that is why.
+    fn gone(&self) -> Ending {
+        if self.access.holds() { Ending::Abandoned } else { Ending::Failed(EngineError::ConsentChanged) }
     }
 
     /// Sorts what a running plan says into the public classes. A change of consent wins over whatever error

@@ -2,7 +2,9 @@
 
 use std::io::Cursor;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray, StringViewArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, Float64Array, Int64Array, StringArray, StringViewArray, TimestampMicrosecondArray,
+};
 use arrow::ipc::reader::StreamReader;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -12,12 +14,21 @@ use super::*;
 fn batch() -> RecordBatch {
     let time = TimestampMicrosecondArray::from(vec![1_767_225_600_250_000, 0, 1, 2]).with_timezone("UTC");
     let columns: Vec<(&str, ArrayRef)> = vec![
-        ("who", Arc::new(StringViewArray::from(vec![Some("a longer name than twelve bytes"), Some("b,\"c\""), None, Some("")]))),
+        (
+            "who",
+            Arc::new(StringViewArray::from(vec![
+                Some("a longer name than twelve bytes"),
+                Some("b,\"c\""),
+                None,
+                Some(""),
+            ])),
+        ),
         ("x", Arc::new(Float64Array::from(vec![Some(82.72), Some(f64::NAN), Some(f64::INFINITY), None]))),
         ("n", Arc::new(Int64Array::from(vec![i64::MAX, i64::MIN, 9_007_199_254_740_993, 0]))),
         ("ts", Arc::new(time)),
     ];
-    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).unwrap()
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
+        .unwrap()
 }
 
 fn encode(format: Format, batches: &[RecordBatch]) -> Vec<u8> {

@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 use super::DoorState;
 use crate::answer::Answer;
 
+/// Accesses on a page if the request does not say.
+const PAGE_DEFAULT: usize = 100;
+
 /// A private answer: nobody between may keep it.
 fn private(value: Value) -> Response {
     let mut response = Json(value).into_response();
@@ -29,7 +32,9 @@ pub(super) async fn manifest(
 ) -> Result<Response, Answer> {
     let token = state.authenticate(&headers)?;
     let manifests = state.manifests.clone();
-    let found = tokio::task::spawn_blocking(move || manifests.get(&id, &token.iss)).await.map_err(Answer::internal)?;
+    let found = tokio::task::spawn_blocking(move || manifests.get(&id, &token.iss))
+        .await
+        .map_err(Answer::internal)?;
     match found {
         Ok(manifest) => Ok(private(serde_json::to_value(manifest).map_err(Answer::internal)?)),
         Err(ManifestError::NotFound) => Err(Answer::not_found()),
@@ -95,4 +100,28 @@ pub(super) struct Page {
     after: Option<u64>,
     #[serde(default)]
     limit: Option<usize>,
+}
+
+/// Who read me: every access that concerned the asking person, and nothing of anybody else.
+pub(super) async fn accesses(
+    State(state): State<DoorState>,
+    Query(page): Query<Page>,
+    headers: HeaderMap,
+) -> Result<Response, Answer> {
+    let token = state.authenticate(&headers)?;
+    if token.scope != Scope::Sql {
+        return Err(Answer::forbidden("scope"));
+    }
+    let register = state.consents.register();
+    if !register.is_live(&token.iss) {
+        return Err(Answer::unauthorized("key no longer in force"));
+    }
+    let subject = register.subject_of(&token.iss);
+    let page =
+        query_audit::Page { after: page.after.unwrap_or(0), limit: page.limit.unwrap_or(PAGE_DEFAULT) };
+    let audit = state.audit.clone();
+    let report =
+        tokio::task::spawn_blocking(move || audit.report(&subject, page)).await.map_err(Answer::internal)?;
+    let report = report.map_err(Answer::unavailable)?;
+    Ok(private(serde_json::to_value(report).map_err(Answer::internal)?))
 }

@@ -8,8 +8,11 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, header};
-use query_consents::Ask;
+use query_audit::Refused;
+use query_consents::{Ask, Refusal};
+use query_engine::gate::SQL_BYTES_MAX;
 use query_engine::{EngineError, ManifestResult, RunOptions, Running};
+use schemas_consent::Request;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -38,12 +41,23 @@ pub(super) async fn ask(State(state): State<DoorState>, headers: HeaderMap, body
     }
 }
 
-async fn answer(state: DoorState, headers: &HeaderMap, body: Body, begun: Instant) -> Result<Response, Answer> {
+async fn answer(
+    state: DoorState,
+    headers: &HeaderMap,
+    body: Body,
+    begun: Instant,
+) -> Result<Response, Answer> {
     let token = state.authenticate(headers)?;
     let format = Format::accepted(only(headers, &header::ACCEPT)?).ok_or_else(Answer::not_acceptable)?;
     let question: Question = serde_json::from_slice(&body_of(body).await?).map_err(Answer::bad_request)?;
     let ask = Ask::rows(&token, (state.clock)()).named(only(headers, &PURPOSE)?, only(headers, &STUDY)?);
-    let warrant = state.consents.warrant(ask).map_err(refused)?;
+    let warrant = match state.consents.warrant(ask) {
+        Ok(warrant) => warrant,
+        Err(refusal) => {
+            record_refusal(&state, &ask, &question.sql, refusal).await;
+            return Err(refused(refusal));
+        }
+    };
     let options = RunOptions { as_of: question.as_of };
     let mut running =
         state.engine.run(warrant, &question.sql, options).await.map_err(|error| Answer::from(&error))?;
@@ -55,7 +69,8 @@ async fn answer(state: DoorState, headers: &HeaderMap, body: Body, begun: Instan
         None => None,
     };
     let id = HeaderValue::from_str(running.id()).map_err(Answer::internal)?;
-    let sending = Sending { state, running, first, encoder: Some(encoder), format, begun, digest: Digest::default() };
+    let sending =
+        Sending { state, running, first, encoder: Some(encoder), format, begun, digest: Digest::default() };
     let chunks = stream::unfold(Some(sending), |sending| async move {
         let mut sending = sending?;
         match sending.next_chunk().await {
@@ -73,6 +88,37 @@ async fn answer(state: DoorState, headers: &HeaderMap, body: Body, begun: Instan
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(MANIFEST, id);
     Ok(response)
+}
+
+/// A party with a good token asked for what the token, a study or a role does not give: that is an attempt, and
+/// those who ever spoke to this party shall read of it.
+async fn record_refusal(state: &DoorState, ask: &Ask<'_>, sql: &str, refusal: Refusal) {
+    let token = ask.token;
+    let request = Request {
+        principal: token.iss,
+        purpose: token.purpose.clone(),
+        study: token.study.clone(),
+        resolution: ask.resolution,
+        use_: ask.use_,
+        now_us: ask.now_us,
+    };
+    let refused = Refused {
+        recipient: token.iss,
+        token_id: token.jti.clone(),
+        purpose: token.purpose.clone(),
+        study: token.study.clone(),
+        sql: sql.chars().take(SQL_BYTES_MAX).collect(),
+        subjects: state.consents.named(&request),
+        reason: refusal.code().to_owned(),
+        epoch: state.consents.epoch(),
+        at_us: ask.now_us,
+    };
+    let audit = state.audit.clone();
+    match tokio::task::spawn_blocking(move || audit.refused(refused)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::error!(%error, "refusal not recorded"),
+        Err(error) => tracing::error!(%error, "refusal not recorded"),
+    }
 }
 
 /// Why a result broke off. Only the log sees it; the client sees a connection that ends without its end.

@@ -10,27 +10,32 @@ mod stream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use people::World;
-use query_audit::{Audit, Completion};
+use people::{World, person};
+use query_audit::Audit;
+use query_audit::report::{Access, Page, Seen};
+use schemas_evidence::MemoryLedger;
+use tempfile::TempDir;
 
-/// An empty audit.
-fn audit() -> Arc<Audit> {
-    Arc::default()
+/// An empty audit in a folder of its own.
+fn audit() -> (Arc<Audit>, TempDir) {
+    let dir = TempDir::new().unwrap();
+    let audit = Audit::open(dir.path().to_owned(), Arc::new(MemoryLedger::new("test.example/log"))).unwrap();
+    (Arc::new(audit), dir)
 }
 
 impl World {
-    /// Completions recorded so far.
-    fn completions(&self) -> Vec<Completion> {
-        self.audit.done.lock().unwrap().clone()
+    /// What somebody may read of accesses to them so far.
+    fn accesses(&self, number: u32) -> Vec<Access> {
+        self.audit.report(&person(number), Page::default()).unwrap().accesses
     }
 
-    /// The completion with that number, waited for.
-    async fn completion_after(&self, number: usize) -> Completion {
+    /// How the access with that number to person 1 ended, waited for.
+    async fn ending(&self, number: usize) -> Seen {
         for _ in 0..500 {
-            if let Some(done) = self.completions().get(number - 1) {
-                return done.clone();
+            match self.accesses(1).get(number - 1) {
+                Some(access) if access.outcome != Seen::AssumeAllWasRead => return access.outcome,
+                _ => tokio::time::sleep(Duration::from_millis(10)).await,
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("no completion {number}");
     }

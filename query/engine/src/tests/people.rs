@@ -22,6 +22,7 @@ const NOW: i64 = T0 + 86_400 * SECOND;
 pub(crate) struct World {
     pub consents: Arc<Consents>,
     pub audit: Arc<Audit>,
+    _dir: tempfile::TempDir,
     next: AtomicU64,
     heads: Vec<Option<StatementId>>,
 }
@@ -69,8 +70,8 @@ impl World {
         let operator = key(4, 0);
         let consents = Consents::new(ORIGIN, vec![operator.public().did()], &[7; 32]);
         let heads = vec![None; PEOPLE as usize];
-        let world =
-            Self { consents: Arc::new(consents), audit: super::audit(), next: AtomicU64::new(1), heads };
+        let (audit, dir) = super::audit();
+        let world = Self { consents: Arc::new(consents), audit, _dir: dir, next: AtomicU64::new(1), heads };
         let maker = key(5, 0);
         let party = maker.public().did();
         world.say(&Body::Maker(Maker { party, title: "maker".into(), from: None, to: None }), &operator);
