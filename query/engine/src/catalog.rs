@@ -1,17 +1,13 @@
 //! The small tables of the schema `catalog`: what can be measured, which studies the asker works in, and what
 //! consent lets the asker see, in numbers only. No names of people, no devices.
 
-use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
-};
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
-use schemas_consent::spans::Span;
+use query_consents::{GrantCount, StudyCard};
 use schemas_signals::Registry;
-use schemas_signals::columns::timestamp;
 
 /// `catalog.signals`: the registry.
 pub(crate) fn signals() -> Result<RecordBatch, ArrowError> {
@@ -44,79 +40,54 @@ pub(crate) fn signals() -> Result<RecordBatch, ArrowError> {
     RecordBatch::try_new(Arc::new(schema), columns)
 }
 
-/// A study as the catalogue shows it.
-pub(crate) struct StudyRow {
-    /// Its id.
-    pub study: String,
-    /// Its title.
-    pub title: String,
-    /// Its purposes, joined by spaces.
-    pub purposes: String,
-}
-
-/// `catalog.studies`: the asker's studies.
-pub(crate) fn studies(rows: &[StudyRow]) -> Result<RecordBatch, ArrowError> {
+/// `catalog.studies`: studies, and whether the asker works in them.
+pub(crate) fn studies(cards: &[StudyCard]) -> Result<RecordBatch, ArrowError> {
     let schema = Schema::new(vec![
         Field::new("study", DataType::Utf8, false),
         Field::new("title", DataType::Utf8, false),
         Field::new("purposes", DataType::Utf8, false),
+        Field::new("duo", DataType::Utf8, false),
+        Field::new("member", DataType::Boolean, false),
+        Field::new("open", DataType::Boolean, false),
     ]);
+    let text = |of: &dyn Fn(&StudyCard) -> String| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(cards.iter().map(of)))
+    };
+    let flag = |of: fn(&StudyCard) -> bool| -> ArrayRef {
+        Arc::new(BooleanArray::from(cards.iter().map(of).collect::<Vec<bool>>()))
+    };
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.study))),
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.title))),
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.purposes))),
+        text(&|card| card.study.clone()),
+        text(&|card| card.title.clone()),
+        text(&|card| card.purposes.join(" ")),
+        text(&|card| card.duo.join(" ")),
+        flag(|card| card.is_member),
+        flag(|card| card.is_open),
     ];
     RecordBatch::try_new(Arc::new(schema), columns)
 }
 
-/// `catalog.grants`: per signal, how many people and devices the warrant covers, and from when to when.
-pub(crate) fn grants(spans: &[Span]) -> Result<RecordBatch, ArrowError> {
-    #[derive(Default)]
-    struct Cover {
-        people: HashSet<schemas_identity::Did>,
-        devices: HashSet<u32>,
-        from: Option<i64>,
-        to: Option<i64>,
-    }
-    let mut by_signal: BTreeMap<u32, Cover> = BTreeMap::new();
-    for span in spans {
-        for signal in span.signals.iter() {
-            let cover = by_signal.entry(signal).or_default();
-            cover.people.insert(span.subject);
-            cover.devices.insert(span.device.0);
-            cover.from = Some(cover.from.map_or(span.from_us, |from| from.min(span.from_us)));
-            cover.to = Some(cover.to.map_or(span.to_us, |to| to.max(span.to_us)));
-        }
-    }
-    let registry = Registry::builtin();
+/// `catalog.grants`: what kinds of grant speak to the asker, and of how many people.
+pub(crate) fn grants(counts: &[GrantCount]) -> Result<RecordBatch, ArrowError> {
     let schema = Schema::new(vec![
-        Field::new("signal", DataType::Utf8, true),
-        Field::new("subjects", DataType::Int64, false),
-        Field::new("devices", DataType::Int64, false),
-        Field::new("from", timestamp(), true),
-        Field::new("to", timestamp(), true),
+        Field::new("kind", DataType::Utf8, false),
+        Field::new("name", DataType::Utf8, false),
+        Field::new("purpose", DataType::Utf8, false),
+        Field::new("resolution", DataType::Utf8, false),
+        Field::new("export", DataType::Utf8, false),
+        Field::new("people", DataType::Int64, true),
     ]);
-    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    let text = |of: fn(&GrantCount) -> &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(counts.iter().map(of)))
+    };
+    let people = counts.iter().map(|count| count.people.and_then(|people| i64::try_from(people).ok()));
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from_iter(
-            by_signal.keys().map(|id| registry.by_id(*id).map(|signal| signal.name.as_str())),
-        )),
-        Arc::new(Int64Array::from_iter_values(by_signal.values().map(|cover| count(cover.people.len())))),
-        Arc::new(Int64Array::from_iter_values(by_signal.values().map(|cover| count(cover.devices.len())))),
-        Arc::new(
-            by_signal
-                .values()
-                .map(|cover| cover.from.filter(|from| *from != i64::MIN))
-                .collect::<TimestampMicrosecondArray>()
-                .with_timezone("UTC"),
-        ),
-        Arc::new(
-            by_signal
-                .values()
-                .map(|cover| cover.to.filter(|to| *to != i64::MAX))
-                .collect::<TimestampMicrosecondArray>()
-                .with_timezone("UTC"),
-        ),
+        text(|count| count.kind),
+        text(|count| &count.name),
+        text(|count| &count.purpose),
+        text(|count| count.resolution.as_str()),
+        text(|count| count.export.as_str()),
+        Arc::new(people.collect::<Int64Array>()),
     ];
     RecordBatch::try_new(Arc::new(schema), columns)
 }

@@ -2,20 +2,22 @@
 //! plan, plan walk, intent in the log, rows. Nothing can be asked without a warrant: it is an argument, and
 //! only `query_consents` makes one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
 use datafusion::common::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SQLOptions;
 use parking_lot::Mutex;
 use query_audit::Audit;
-use query_consents::{Consents, Warrant};
+use query_consents::{Consents, GrantCount, StudyCard, Warrant};
+use schemas_consent::Resolution;
 use schemas_identity::Did;
 use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -27,10 +29,10 @@ use crate::error::EngineError;
 use crate::files::Footers;
 use crate::functions::Functions;
 use crate::gate;
-use crate::mask::Mask;
-use crate::record;
+use crate::record::Request;
+use crate::rollup;
 use crate::running::{Driver, Running};
-use crate::scan::{Reach, Readings};
+use crate::scan::{Access, Reach, Readings, Shared};
 use crate::session::World;
 use crate::tables::{Tables, TablesError, View};
 use crate::walk;
@@ -44,8 +46,11 @@ const BLOCKING_THREADS_MAX: usize = 64;
 /// Batches between the plan and the reader of the result.
 const BATCHES_WAITING: usize = 2;
 
+/// Tells the present, microseconds since 1970 UTC.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
 /// Bounds of the engine. Each is enforced per query unless it says otherwise.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// Queries running at once, of everybody.
     pub queries_max: usize,
@@ -63,6 +68,18 @@ pub struct Options {
     pub partitions: usize,
     /// Threads that evaluate queries, for all of them together.
     pub threads: usize,
+    /// The present.
+    pub clock: Clock,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("queries_max", &self.queries_max)
+            .field("time_max", &self.time_max)
+            .field("memory_bytes_max", &self.memory_bytes_max)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Options {
@@ -77,8 +94,14 @@ impl Default for Options {
             bytes_max: 16 * 1024 * 1024 * 1024,
             partitions: cores.min(8),
             threads: cores,
+            clock: Arc::new(system_clock),
         }
     }
+}
+
+fn system_clock() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// What a request may choose.
@@ -157,41 +180,36 @@ impl Engine {
         sql: &str,
         options: RunOptions,
     ) -> Result<Running, EngineError> {
-        let warrant = Arc::new(warrant);
         let deadline = Instant::now() + self.options.time_max;
-        let planned = self.plan(&warrant, sql, options, deadline).await;
-        let (planned, permit) = match planned {
+        let request = Request::new(warrant, sql, (self.options.clock)())?;
+        let (planned, permit) = match self.plan(&request, options, deadline).await {
             Ok(planned) => planned,
             Err(refusal) => {
-                self.record_refusal(&warrant, sql, &refusal).await;
+                request.refuse(&self.audit, &refusal).await;
                 return Err(refusal);
             }
         };
-        let receipt = self.record_intent(&warrant, sql, &planned).await?;
+        let receipt = request.intend(&self.audit, &planned.access).await?;
         let (sender, receiver) = mpsc::channel(BATCHES_WAITING);
-        let running =
-            Running::new(receipt.id(), Arc::clone(&planned.reach), Arc::clone(&planned.schema), receiver);
+        let schema = Arc::clone(&planned.schema);
+        let running = Running::new(request.id.clone(), Arc::clone(&planned.access), schema, receiver);
         let driver = Driver {
             plan: planned.plan,
             context: planned.context,
-            reach: planned.reach,
+            access: planned.access,
             audit: Arc::clone(&self.audit),
             receipt,
             sender,
             deadline,
             rows_max: self.options.rows_max,
             bytes_max: self.options.bytes_max,
-            facts: record::facts(&warrant, sql),
+            request,
         };
         self.handle()?.spawn(async move {
             driver.run().await;
             drop(permit);
         });
         Ok(running)
-    }
-
-    pub(crate) fn audit(&self) -> &Arc<Audit> {
-        &self.audit
     }
 
     fn handle(&self) -> Result<tokio::runtime::Handle, EngineError> {
@@ -205,11 +223,11 @@ impl Engine {
     /// plan that outlives its deadline still counts.
     async fn plan(
         &self,
-        warrant: &Arc<Warrant>,
-        sql: &str,
+        request: &Request,
         options: RunOptions,
         deadline: Instant,
     ) -> Result<(Planned, Permit), EngineError> {
+        let warrant = &request.warrant;
         let permit = self.admission.enter(warrant.principal())?;
         let view = self.tables.view(options.as_of).map_err(|error| match error {
             TablesError::NoSnapshot(size) => EngineError::NoSnapshot(size),
@@ -218,10 +236,12 @@ impl Engine {
         let job = PlanJob {
             warrant: Arc::clone(warrant),
             view,
-            sql: sql.to_owned(),
+            sql: request.sql.clone(),
             functions: self.functions.clone(),
             footers: Arc::clone(&self.footers),
-            studies: record::studies(&self.consents, warrant.principal()),
+            studies: self.consents.catalog_studies(warrant.principal(), request.now_us),
+            grants: self.consents.catalog_grants(warrant.principal(), request.now_us),
+            clock: Arc::clone(&self.options.clock),
             partitions: self.options.partitions,
             memory_bytes: self.options.memory_bytes_max,
         };
@@ -249,7 +269,7 @@ pub(crate) struct Planned {
     pub plan: Arc<dyn ExecutionPlan>,
     pub context: Arc<TaskContext>,
     pub schema: SchemaRef,
-    pub reach: Arc<Reach>,
+    pub access: Arc<Access>,
 }
 
 struct PlanJob {
@@ -258,39 +278,37 @@ struct PlanJob {
     sql: String,
     functions: Functions,
     footers: Arc<Footers>,
-    studies: Vec<catalog::StudyRow>,
+    studies: Vec<StudyCard>,
+    grants: Vec<GrantCount>,
+    clock: Clock,
     partitions: usize,
     memory_bytes: usize,
 }
 
 impl PlanJob {
     async fn plan(self) -> Result<Planned, EngineError> {
-        let statement = gate::admit(&self.sql)?;
-        let mask = Arc::new(Mask::new(self.warrant.spans()));
+        let admitted = gate::admit(&self.sql)?;
         let internal = |error: arrow::error::ArrowError| EngineError::Internal(error.to_string());
-        let listing = vec![
+        let catalog = vec![
             ("signals", catalog::signals().map_err(internal)?),
             ("studies", catalog::studies(&self.studies).map_err(internal)?),
-            ("grants", catalog::grants(self.warrant.spans()).map_err(internal)?),
+            ("grants", catalog::grants(&self.grants).map_err(internal)?),
         ];
-        let reach = Arc::new(Reach {
-            warrant: self.warrant,
-            mask,
+        let shared = Arc::new(Shared {
             view: self.view,
             footers: self.footers,
             counts: Arc::new(Counts::default()),
             cut: AtomicBool::new(false),
             opened: Mutex::default(),
+            clock: self.clock,
         });
-        let world = World {
-            public: vec![("readings", Arc::new(Readings::new(Arc::clone(&reach))))],
-            catalog: listing,
-            partitions: self.partitions,
-            memory_bytes: self.memory_bytes,
-        };
+        let (tables, reaches) = tables(&self.warrant, &shared, &admitted.relations).map_err(plan_error)?;
+        let access = Arc::new(Access { shared, reaches });
+        let world =
+            World { public: tables, catalog, partitions: self.partitions, memory_bytes: self.memory_bytes };
         let state =
             world.session(&self.functions).map_err(|error| EngineError::Internal(error.to_string()))?;
-        let logical = state.statement_to_plan(statement).await.map_err(plan_error)?;
+        let logical = state.statement_to_plan(admitted.statement).await.map_err(plan_error)?;
         SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
@@ -299,8 +317,38 @@ impl PlanJob {
             .map_err(|_| EngineError::ReadOnly("refused by the planner's own options"))?;
         let plan = state.create_physical_plan(&logical).await.map_err(plan_error)?;
         walk::check(&plan)?;
-        Ok(Planned { schema: plan.schema(), plan, context: state.task_ctx(), reach })
+        Ok(Planned { schema: plan.schema(), plan, context: state.task_ctx(), access })
     }
+}
+
+type Guarded = Vec<(&'static str, Arc<dyn TableProvider>)>;
+
+/// The tables a statement names, each guarded by a warrant of its own resolution.
+fn tables(
+    warrant: &Arc<Warrant>,
+    shared: &Arc<Shared>,
+    relations: &BTreeSet<String>,
+) -> datafusion::common::Result<(Guarded, Vec<Arc<Reach>>)> {
+    let mut tables: Guarded = Vec::new();
+    let mut reaches = Vec::new();
+    for (name, resolution) in [
+        ("readings", Resolution::Raw),
+        ("readings_1m", Resolution::Minute),
+        ("readings_1h", Resolution::Hour),
+    ] {
+        if !relations.contains(name) {
+            continue;
+        }
+        let warrant = match resolution {
+            Resolution::Raw => Arc::clone(warrant),
+            coarser => Arc::new(warrant.for_use(warrant.request().use_, coarser)),
+        };
+        let reach = Arc::new(Reach::new(warrant, Arc::clone(shared)));
+        let readings: Arc<dyn TableProvider> = Arc::new(Readings::new(Arc::clone(&reach)));
+        tables.push((name, rollup::at(resolution, readings)?));
+        reaches.push(reach);
+    }
+    Ok((tables, reaches))
 }
 
 /// Sorts what the planner says into the public classes.

@@ -5,10 +5,13 @@
 //! expression evaluator recurse once per operator or bracket, and a stack overflow aborts the process.
 //! The tokens are the parser's own, so the two can never disagree on where a string or comment ends.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement as DfStatement};
-use datafusion::sql::sqlparser::ast::{Expr, Query, Select, SetExpr, Statement, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{
+    Expr, ObjectName, Query, Select, SetExpr, Statement, TableFactor, Visit, Visitor,
+};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
@@ -28,11 +31,20 @@ pub const SET_OPERATIONS_MAX: u32 = 32;
 /// Most tables and sub-queries named in a statement.
 pub const RELATIONS_MAX: u32 = 16;
 
+/// A statement that may be planned.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    /// The query.
+    pub statement: DfStatement,
+    /// Last parts of the names of all tables in it, lower case.
+    pub relations: BTreeSet<String>,
+}
+
 /// Parses `sql` and hands back the one query in it.
 ///
 /// # Errors
 /// `Limit` when a bound above is passed, `ReadOnly` for anything but a plain query, `Syntax` else.
-pub(crate) fn admit(sql: &str) -> Result<DfStatement, EngineError> {
+pub(crate) fn admit(sql: &str) -> Result<Admitted, EngineError> {
     if sql.len() > SQL_BYTES_MAX {
         return Err(EngineError::TooBig(Limit::SqlBytes));
     }
@@ -52,8 +64,8 @@ pub(crate) fn admit(sql: &str) -> Result<DfStatement, EngineError> {
     if !statements.is_empty() {
         return Err(EngineError::ReadOnly("more than one statement"));
     }
-    check_statement(&statement)?;
-    Ok(statement)
+    let relations = check_statement(&statement)?;
+    Ok(Admitted { statement, relations })
 }
 
 /// A text that does not parse and does not even begin like a query is a refused command, not a typing error.
@@ -153,7 +165,7 @@ fn refuse_token(token: &Token) -> Result<(), EngineError> {
     }
 }
 
-fn check_statement(statement: &DfStatement) -> Result<(), EngineError> {
+fn check_statement(statement: &DfStatement) -> Result<BTreeSet<String>, EngineError> {
     let DfStatement::Statement(inner) = statement else {
         return Err(EngineError::ReadOnly("not a query"));
     };
@@ -162,7 +174,7 @@ fn check_statement(statement: &DfStatement) -> Result<(), EngineError> {
     }
     let mut walk = Walk::default();
     match inner.visit(&mut walk) {
-        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Continue(()) => Ok(walk.names),
         ControlFlow::Break(refusal) => Err(refusal),
     }
 }
@@ -173,6 +185,7 @@ struct Walk {
     statements: u32,
     relations: u32,
     selects: u32,
+    names: BTreeSet<String>,
 }
 
 impl Visitor for Walk {
@@ -213,6 +226,13 @@ impl Visitor for Walk {
         }
         if select.into.is_some() {
             return ControlFlow::Break(EngineError::ReadOnly("SELECT INTO"));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<EngineError> {
+        if let Some(part) = relation.0.last().and_then(|part| part.as_ident()) {
+            self.names.insert(part.value.to_lowercase());
         }
         ControlFlow::Continue(())
     }

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`engine`] | the order of the steps; admission, planning thread |
 //! | `gate` | what a statement must be before it is planned |
-//! | `functions`, `session`, `catalog` | the planner's world for one request |
+//! | `functions`, `session`, `catalog`, `rollup` | the planner's world for one request |
 //! | `scan` | `ConsentScan`, the opaque leaf where consent is enforced |
 //! | `mask`, `narrow`, `files`, `reader`, `columns`, `counts` | what the leaf is made of |
 //! | `walk` | the last look at a plan |
@@ -28,13 +28,14 @@ mod mask;
 mod narrow;
 mod reader;
 mod record;
+mod rollup;
 pub mod running;
 mod scan;
 mod session;
 pub mod tables;
 pub mod walk;
 
-pub use engine::{Engine, Options, RunOptions};
+pub use engine::{Clock, Engine, Options, RunOptions};
 pub use error::EngineError;
 pub use manifest::{ManifestError, ManifestFile, ManifestResult, Manifests, QueryManifest};
 pub use running::Running;

@@ -7,7 +7,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use schemas_consent::spans::Span;
+use query_audit::Scope;
+use schemas_consent::Span;
 use schemas_identity::Did;
 use schemas_signals::SignalSet;
 
@@ -157,6 +158,14 @@ impl Mask {
     /// The people named, in the order of [`Interval::who`].
     pub(crate) fn people(&self) -> &[Did] {
         &self.people
+    }
+
+    /// What of whom lies in it, span by span.
+    pub(crate) fn scopes(&self) -> impl Iterator<Item = Scope> + '_ {
+        self.entries.iter().filter_map(|entry| {
+            let subject = *self.people.get(entry.who as usize)?;
+            Some(Scope { subject, signals: entry.signals, from_us: entry.from, to_us: entry.to })
+        })
     }
 
     /// Distinct device numbers, ascending.

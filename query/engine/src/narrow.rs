@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 
 use datafusion::common::ScalarValue;
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use schemas_identity::DeviceNumber;
 use schemas_signals::Registry;
@@ -43,6 +44,7 @@ impl Names<'_> {
             }
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (left.as_ref(), right.as_ref()) {
                 (Expr::Column(column), Expr::Literal(value, _)) => self.compare(&column.name, *op, value),
+                (Expr::ScalarFunction(call), Expr::Literal(value, _)) => bucket(call, *op, value),
                 (Expr::Literal(value, _), Expr::Column(column)) => {
                     self.compare(&column.name, op.swap()?, value)
                 }
@@ -122,4 +124,25 @@ fn time(op: Operator, value: &ScalarValue) -> Option<Narrow> {
         _ => return None,
     };
     Some(Narrow { from, to, ..Narrow::default() })
+}
+
+/// `date_bin(stride, ts) <cmp> literal`: an instant lies at most one stride after its bucket.
+fn bucket(call: &ScalarFunction, op: Operator, value: &ScalarValue) -> Option<Narrow> {
+    let [Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(stride)), _), Expr::Column(column)] =
+        call.args.as_slice()
+    else {
+        return None;
+    };
+    if call.name() != "date_bin"
+        || column.name != "ts"
+        || stride.months != 0
+        || stride.days < 0
+        || stride.nanoseconds < 0
+    {
+        return None;
+    }
+    let stride_us =
+        i64::from(stride.days).checked_mul(86_400_000_000)?.checked_add(stride.nanoseconds / 1_000 + 1)?;
+    let within = time(op, value)?;
+    Some(Narrow { to: within.to.map(|to| to.saturating_add(stride_us)), ..within })
 }

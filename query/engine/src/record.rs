@@ -4,67 +4,100 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use query_audit::{Completion, Intent, Receipt};
-use query_consents::{Consents, Warrant};
+use query_audit::{Audit, Completion, Intent, Outcome, Receipt, Refused};
+use query_consents::Warrant;
 use schemas_identity::Did;
 
-use crate::catalog::StudyRow;
-use crate::engine::{Engine, Planned};
 use crate::error::EngineError;
 use crate::running::{Ending, Handed};
+use crate::scan::Access;
 
-/// What the manifest repeats of a request.
-pub(crate) struct Facts {
-    pub principal: Did,
-    pub purpose: String,
-    pub study: Option<String>,
-    pub sql_blake3: String,
-    pub consent_epoch: u64,
+/// Bytes of a query id before they are hex.
+const ID_BYTES: usize = 16;
+
+/// One request, as far as records and manifest repeat it.
+pub(crate) struct Request {
+    /// Id of the query and of its manifest: random, so that it tells nothing.
+    pub id: String,
+    /// The permission.
+    pub warrant: Arc<Warrant>,
+    /// The statement.
+    pub sql: String,
+    /// When it was asked, microseconds UTC.
+    pub now_us: i64,
 }
 
-/// Takes the facts of a request.
-pub(crate) fn facts(warrant: &Warrant, sql: &str) -> Facts {
-    Facts {
-        principal: *warrant.principal(),
-        purpose: warrant.purpose().to_owned(),
-        study: warrant.study().map(str::to_owned),
-        sql_blake3: blake3::hash(sql.as_bytes()).to_hex().to_string(),
-        consent_epoch: warrant.epoch(),
-    }
-}
-
-/// The studies somebody works in.
-pub(crate) fn studies(_consents: &Consents, _principal: &Did) -> Vec<StudyRow> {
-    Vec::new()
-}
-
-impl Engine {
-    pub(crate) async fn record_intent(
-        &self,
-        warrant: &Arc<Warrant>,
-        sql: &str,
-        planned: &Planned,
-    ) -> Result<Receipt, EngineError> {
-        let audit = Arc::clone(self.audit());
-        let intent =
-            Intent { sql: sql.to_owned(), log_size: planned.reach.view.log_size, epoch: warrant.epoch() };
-        tokio::task::spawn_blocking(move || audit.intent(intent))
-            .await
-            .map_err(|error| EngineError::Audit(error.to_string()))?
-            .map_err(|error| EngineError::Audit(error.to_string()))
+impl Request {
+    /// A request with a fresh id.
+    pub(crate) fn new(warrant: Warrant, sql: &str, now_us: i64) -> Result<Self, EngineError> {
+        let mut id = [0_u8; ID_BYTES];
+        getrandom::fill(&mut id).map_err(|error| EngineError::Internal(error.to_string()))?;
+        Ok(Self { id: hex::encode(id), warrant: Arc::new(warrant), sql: sql.to_owned(), now_us })
     }
 
-    pub(crate) async fn record_refusal(&self, warrant: &Arc<Warrant>, sql: &str, refusal: &EngineError) {
-        let _ = (warrant, sql, refusal);
+    /// Records that somebody is about to read; durable and in the log when this returns.
+    pub(crate) async fn intend(&self, audit: &Arc<Audit>, access: &Access) -> Result<Receipt, EngineError> {
+        let warrant = &self.warrant;
+        let intent = Intent {
+            recipient: *warrant.principal(),
+            token_id: warrant.token_id().to_owned(),
+            purpose: warrant.purpose().to_owned(),
+            study: warrant.study().map(str::to_owned),
+            sql: self.sql.clone(),
+            scope: access.scope(),
+            withheld: warrant.withheld().to_vec(),
+            epoch: warrant.epoch(),
+            log_size: access.shared.view.log_size,
+            started_us: self.now_us,
+        };
+        let audit = Arc::clone(audit);
+        match tokio::task::spawn_blocking(move || audit.intent(intent)).await {
+            Ok(Ok(receipt)) => Ok(receipt),
+            Ok(Err(error)) => Err(EngineError::Audit(error.to_string())),
+            Err(error) => Err(EngineError::Audit(error.to_string())),
+        }
+    }
+
+    /// Records a statement that was refused for what it tried to do. Typing errors and overload are no attempts.
+    pub(crate) async fn refuse(&self, audit: &Arc<Audit>, refusal: &EngineError) {
+        if !matches!(refusal, EngineError::ReadOnly(_) | EngineError::Unsupported(_) | EngineError::TooBig(_))
+        {
+            return;
+        }
+        let warrant = &self.warrant;
+        let refused = Refused {
+            recipient: *warrant.principal(),
+            token_id: warrant.token_id().to_owned(),
+            purpose: warrant.purpose().to_owned(),
+            study: warrant.study().map(str::to_owned),
+            sql: self.sql.chars().take(crate::gate::SQL_BYTES_MAX).collect(),
+            subjects: Vec::new(),
+            reason: refusal.code().to_owned(),
+            epoch: warrant.epoch(),
+            at_us: self.now_us,
+        };
+        let audit = Arc::clone(audit);
+        let recorded = tokio::task::spawn_blocking(move || audit.refused(refused)).await;
+        match recorded {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!(query = self.id, %error, "refusal not recorded"),
+            Err(error) => tracing::error!(query = self.id, %error, "refusal not recorded"),
+        }
     }
 }
 
 /// The audit's completion for an ending.
-pub(crate) fn completion(ending: &Ending, subjects: BTreeMap<Did, u64>, handed: Handed) -> Completion {
+pub(crate) fn completion(
+    ending: &Ending,
+    rows: BTreeMap<Did, u64>,
+    handed: Handed,
+    now_us: i64,
+) -> Completion {
     let outcome = match ending {
-        Ending::Complete => "complete",
-        Ending::Abandoned => "abandoned",
-        Ending::Failed(error) => error.code(),
+        Ending::Complete => Outcome::Released,
+        Ending::Abandoned => Outcome::Cancelled,
+        Ending::Failed(EngineError::ConsentChanged) => Outcome::Revoked,
+        Ending::Failed(_) => Outcome::Error,
     };
-    Completion { outcome: outcome.to_owned(), subjects, result_rows: handed.rows, bytes: handed.bytes }
+    Completion { outcome, rows, result_rows: handed.rows, bytes: handed.bytes, ended_us: now_us }
 }

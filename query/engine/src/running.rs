@@ -23,8 +23,8 @@ use tokio::time::Instant;
 use crate::error::{Budget, EngineError};
 use crate::manifest::{ManifestFile, QueryManifest};
 use crate::reader::BATCH_ROWS_MAX;
-use crate::record::{self, Facts};
-use crate::scan::Reach;
+use crate::record::{self, Request};
+use crate::scan::Access;
 
 /// What passes from driver to reader. Without an `End` a stream has been cut off.
 pub(crate) enum Message {
@@ -37,7 +37,7 @@ pub(crate) enum Message {
 pub struct Running {
     id: String,
     schema: SchemaRef,
-    reach: Arc<Reach>,
+    access: Arc<Access>,
     receiver: mpsc::Receiver<Message>,
     manifest: Option<Box<QueryManifest>>,
     over: bool,
@@ -52,11 +52,11 @@ impl std::fmt::Debug for Running {
 impl Running {
     pub(crate) fn new(
         id: String,
-        reach: Arc<Reach>,
+        access: Arc<Access>,
         schema: SchemaRef,
         receiver: mpsc::Receiver<Message>,
     ) -> Self {
-        Self { id, schema, reach, receiver, manifest: None, over: false }
+        Self { id, schema, access, receiver, manifest: None, over: false }
     }
 
     /// Id of the query: that of its record in the audit and of its manifest.
@@ -87,7 +87,7 @@ impl Stream for Running {
         match self.receiver.poll_recv(context) {
             Poll::Pending => Poll::Pending,
             // Batches may have waited in the channel while consent changed.
-            Poll::Ready(Some(Message::Batch(_))) if !self.reach.holds() => {
+            Poll::Ready(Some(Message::Batch(_))) if !self.access.holds() => {
                 self.over = true;
                 self.receiver.close();
                 Poll::Ready(Some(Err(EngineError::ConsentChanged)))
@@ -132,14 +132,14 @@ pub(crate) struct Handed {
 pub(crate) struct Driver {
     pub plan: Arc<dyn ExecutionPlan>,
     pub context: Arc<TaskContext>,
-    pub reach: Arc<Reach>,
+    pub access: Arc<Access>,
     pub audit: Arc<Audit>,
     pub receipt: Receipt,
     pub sender: mpsc::Sender<Message>,
     pub deadline: Instant,
     pub rows_max: u64,
     pub bytes_max: u64,
-    pub facts: Facts,
+    pub request: Request,
 }
 
 impl Driver {
@@ -150,10 +150,10 @@ impl Driver {
             Err(_) => Ending::Failed(EngineError::Internal("query panicked".to_owned())),
         };
         let manifest = self.manifest(handed);
-        let Self { plan, reach, audit, receipt, sender, .. } = self;
+        let Self { plan, access, audit, receipt, sender, .. } = self;
         drop(plan);
-        let per_subject: BTreeMap<Did, u64> = reach.counts.snapshot();
-        let completion = record::completion(&ending, per_subject, handed);
+        let per_subject: BTreeMap<Did, u64> = access.shared.counts.snapshot();
+        let completion = record::completion(&ending, per_subject, handed, (access.shared.clock)());
         let recorded = tokio::task::spawn_blocking(move || audit.complete(&receipt, completion)).await;
         let last = match (ending, recorded) {
             (Ending::Failed(error), _) => Message::Failed(error),
@@ -173,13 +173,13 @@ impl Driver {
         loop {
             let next = tokio::select! {
                 biased;
-                () = self.sender.closed() => return Ending::Abandoned,
+                () = self.sender.closed() => return self.gone(),
                 () = tokio::time::sleep_until(self.deadline) => return Ending::Failed(EngineError::Timeout),
                 next = rows.next() => next,
             };
             let batch = match next {
                 // Rows that are all in may still wait in an aggregate: the promise holds for them too.
-                None if !self.reach.holds() => return Ending::Failed(EngineError::ConsentChanged),
+                None if !self.access.holds() => return Ending::Failed(EngineError::ConsentChanged),
                 None => return Ending::Complete,
                 Some(Err(error)) => return Ending::Failed(self.classify(error)),
                 Some(Ok(batch)) => batch,
@@ -213,9 +213,9 @@ impl Driver {
                 () = tokio::time::sleep_until(self.deadline) => return Err(Ending::Failed(EngineError::Timeout)),
                 room = self.sender.reserve() => room,
             };
-            let Ok(room) = room else { return Err(Ending::Abandoned) };
+            let Ok(room) = room else { return Err(self.gone()) };
             // Looked at last: after any wait for the reader, before the rows are out of our hands.
-            if !self.reach.holds() {
+            if !self.access.holds() {
                 return Err(Ending::Failed(EngineError::ConsentChanged));
             }
             (handed.rows, handed.bytes) = (rows, bytes);
@@ -224,10 +224,15 @@ impl Driver {
         Ok(())
     }
 
+    /// The reader has gone; if consent went first, that is why.
+    fn gone(&self) -> Ending {
+        if self.access.holds() { Ending::Abandoned } else { Ending::Failed(EngineError::ConsentChanged) }
+    }
+
     /// Sorts what a running plan says into the public classes. A change of consent wins over whatever error
     /// it brought about.
     fn classify(&self, error: DataFusionError) -> EngineError {
-        if self.reach.cut.load(Ordering::SeqCst) || !self.reach.holds() {
+        if self.access.shared.cut.load(Ordering::SeqCst) || !self.access.holds() {
             return EngineError::ConsentChanged;
         }
         let detail = error.strip_backtrace();
@@ -241,17 +246,19 @@ impl Driver {
     }
 
     fn manifest(&self, handed: Handed) -> QueryManifest {
-        let opened = self.reach.opened.lock();
+        let warrant = &self.request.warrant;
+        let view = &self.access.shared.view;
+        let opened = self.access.shared.opened.lock();
         QueryManifest {
             v: 1,
-            id: self.receipt.id(),
-            principal: self.facts.principal,
-            purpose: self.facts.purpose.clone(),
-            study: self.facts.study.clone(),
-            sql_blake3: self.facts.sql_blake3.clone(),
-            log_size: self.reach.view.log_size,
-            live_tail: !self.reach.view.tail_scalar.is_empty() || !self.reach.view.tail_wave.is_empty(),
-            consent_epoch: self.facts.consent_epoch,
+            id: self.request.id.clone(),
+            principal: *warrant.principal(),
+            purpose: warrant.purpose().to_owned(),
+            study: warrant.study().map(str::to_owned),
+            sql_blake3: blake3::hash(self.request.sql.as_bytes()).to_hex().to_string(),
+            log_size: view.log_size,
+            live_tail: !view.tail_scalar.is_empty() || !view.tail_wave.is_empty(),
+            consent_epoch: warrant.epoch(),
             files: opened
                 .iter()
                 .map(|(name, digest)| ManifestFile { name: name.clone(), blake3: digest.clone() })

@@ -31,11 +31,14 @@ use datafusion::physical_plan::{
 };
 use futures::stream;
 use parking_lot::Mutex;
+use query_audit::Scope;
 use query_consents::Warrant;
+use schemas_identity::Did;
 use schemas_signals::columns::readings_schema;
 
 use crate::columns::{Column, Labels};
 use crate::counts::Counts;
+use crate::engine::Clock;
 use crate::files::{self, Footers};
 use crate::mask::{Mask, Narrow};
 use crate::narrow::Names;
@@ -45,32 +48,83 @@ use crate::tables::{FileKind, View};
 /// Name of the leaf, and all that is ever printed of it.
 pub(crate) const SCAN_NAME: &str = "ConsentScan";
 
-/// What one request may read, shared by all scans of its plan.
-pub(crate) struct Reach {
-    /// The permission; nothing is read without one.
-    pub warrant: Arc<Warrant>,
-    /// Its spans, compiled.
-    pub mask: Arc<Mask>,
+/// What all tables of one request share.
+pub(crate) struct Shared {
     /// The snapshot read.
     pub view: Arc<View>,
     /// Footers read before.
     pub footers: Arc<Footers>,
     /// Rows released per person.
     pub counts: Arc<Counts>,
-    /// Set once a consent change has cut a scan off.
+    /// Set once a consent change has cut the request off; never cleared.
     pub cut: AtomicBool,
     /// Files opened so far, name to digest, for the manifest.
     pub opened: Mutex<BTreeMap<String, String>>,
+    /// The present, microseconds UTC: consent ends by time, too.
+    pub clock: Clock,
+}
+
+/// What one request may read at one resolution.
+pub(crate) struct Reach {
+    /// The permission; nothing is read without one.
+    pub warrant: Arc<Warrant>,
+    /// Its spans, compiled.
+    pub mask: Arc<Mask>,
+    /// What it shares with the request's other tables.
+    pub shared: Arc<Shared>,
+    /// Set once a plan reads through it.
+    pub used: AtomicBool,
+    /// What its scans may read.
+    pub planned: Mutex<Vec<Scope>>,
 }
 
 impl Reach {
-    /// False once a person of the warrant has changed their mind.
+    /// A reach for a warrant.
+    pub(crate) fn new(warrant: Arc<Warrant>, shared: Arc<Shared>) -> Self {
+        let mask = Arc::new(Mask::new(warrant.spans()));
+        Self { warrant, mask, shared, used: AtomicBool::new(false), planned: Mutex::default() }
+    }
+
+    /// False once a person of the warrant has changed their mind, or a grant or the token ran out.
     pub(crate) fn holds(&self) -> bool {
-        if self.warrant.is_current() {
+        if self.shared.cut.load(Ordering::SeqCst) {
+            return false;
+        }
+        if self.warrant.is_current_at((self.shared.clock)()) {
             return true;
         }
-        self.cut.store(true, Ordering::SeqCst);
+        self.shared.cut.store(true, Ordering::SeqCst);
         false
+    }
+}
+
+/// Everything one request may read.
+pub(crate) struct Access {
+    /// What its tables share.
+    pub shared: Arc<Shared>,
+    /// One per resolution asked for.
+    pub reaches: Vec<Arc<Reach>>,
+}
+
+impl Access {
+    /// False once any permission the plan reads through has ended.
+    pub(crate) fn holds(&self) -> bool {
+        let mut used = self.reaches.iter().filter(|reach| reach.used.load(Ordering::SeqCst));
+        used.all(|reach| reach.holds())
+    }
+
+    /// Of whom what the plan may read, for the record that comes before the first row.
+    pub(crate) fn scope(&self) -> Vec<Scope> {
+        let mut scopes: BTreeMap<Did, Scope> = BTreeMap::new();
+        for reach in &self.reaches {
+            for scope in reach.planned.lock().iter() {
+                let whole = scopes.entry(scope.subject).or_insert(*scope);
+                whole.signals = whole.signals.union(scope.signals);
+                whole.from_us = whole.from_us.min(scope.from_us);
+                whole.to_us = whole.to_us.max(scope.to_us);
+            }
+        }
+        scopes.into_values().collect()
     }
 }
 
@@ -86,18 +140,19 @@ impl Readings {
     }
 
     fn narrow(&self, filters: &[Expr]) -> Narrow {
-        let names = Names { mask: &self.reach.mask, devices: &self.reach.view.devices };
+        let names = Names { mask: &self.reach.mask, devices: &self.reach.shared.view.devices };
         filters.iter().filter_map(|filter| names.narrow(filter)).fold(Narrow::default(), Narrow::and)
     }
 
     /// Everything to read for a mask: pieces of files, then the live tail.
     fn units(&self, mask: &Mask) -> Result<Vec<Unit>> {
-        let view = &self.reach.view;
+        let shared = &self.reach.shared;
+        let view = &shared.view;
         let mut units = Vec::new();
         for file in view.files.iter().filter(|file| files::may_show(file, mask)) {
             let open =
-                self.reach.footers.open(file).map_err(|error| DataFusionError::External(Box::new(error)))?;
-            self.reach.opened.lock().insert(file.name.clone(), file.blake3.clone());
+                shared.footers.open(file).map_err(|error| DataFusionError::External(Box::new(error)))?;
+            shared.opened.lock().insert(file.name.clone(), file.blake3.clone());
             units.extend(files::pieces(&open, mask).into_iter().map(Unit::Piece));
         }
         units.extend(view.tail_scalar.iter().map(|batch| Unit::Tail(FileKind::Scalar, batch.clone())));
@@ -123,7 +178,7 @@ impl TableProvider for Readings {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let names = Names { mask: &self.reach.mask, devices: &self.reach.view.devices };
+        let names = Names { mask: &self.reach.mask, devices: &self.reach.shared.view.devices };
         Ok(filters
             .iter()
             .map(|filter| match names.narrow(filter) {
@@ -140,6 +195,7 @@ impl TableProvider for Readings {
         filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.reach.used.store(true, Ordering::SeqCst);
         let full = readings_schema();
         let schema = match projection {
             Some(indices) => Arc::new(full.project(indices)?),
@@ -153,11 +209,20 @@ impl TableProvider for Readings {
             }
         }
         let mask = Arc::new(self.reach.mask.narrowed(&self.narrow(filters)));
+        self.reach.planned.lock().extend(mask.scopes());
         let units = self.units(&mask)?;
-        let labels =
-            Labels::new(&mask, |person| self.reach.warrant.pseudonym(person), &self.reach.view.devices);
-        let shape =
-            Shape { mask, labels: Arc::new(labels), counts: Arc::clone(&self.reach.counts), schema, columns };
+        let labels = Labels::new(
+            &mask,
+            |person| self.reach.warrant.pseudonym(person),
+            &self.reach.shared.view.devices,
+        );
+        let shape = Shape {
+            mask,
+            labels: Arc::new(labels),
+            counts: Arc::clone(&self.reach.shared.counts),
+            schema,
+            columns,
+        };
         let partitions = share_out(units, state.config().target_partitions());
         Ok(Arc::new(ConsentScan::new(Arc::clone(&self.reach), Arc::new(shape), partitions)))
     }

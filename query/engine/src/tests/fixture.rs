@@ -15,9 +15,9 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use schemas_identity::ShortId;
 use schemas_signals::columns::{list_item, scalar_schema, wave_schema};
 
+use super::people::World;
 use crate::{
     DeviceNames, Engine, EngineError, FileKind, LakeFile, Options, RunOptions, Tables, TablesError, View,
 };
@@ -180,11 +180,6 @@ pub(crate) fn write(dir: &Path, name: &str, kind: FileKind, batch: &RecordBatch,
     }
 }
 
-/// The short id of a device in these tests.
-pub(crate) fn short(number: u32) -> ShortId {
-    format!("{:016x}", u64::from(number) + 0xabc0).parse().unwrap()
-}
-
 /// A store with one view.
 pub(crate) struct Store(pub View);
 
@@ -221,7 +216,7 @@ pub(crate) fn lake(dir: &Path, group: usize, keep: fn(u32, i64) -> bool) -> View
     };
     let scalar = scalar_batch(&kept(readings(&[1, 2], 0, ROWS)));
     let wave = wave_batch(&kept_waves(waves(0, 10)));
-    let names: DeviceNames = Arc::new(|number| Some(short(number.0)));
+    let names: DeviceNames = Arc::new(|number| Some(super::people::device(number.0)));
     View {
         log_size: 7,
         files: vec![
@@ -235,12 +230,8 @@ pub(crate) fn lake(dir: &Path, group: usize, keep: fn(u32, i64) -> bool) -> View
 }
 
 /// Rows of a result as text, sorted, with a line of column names and types first.
-pub(crate) async fn ask(
-    engine: &Engine,
-    world: &super::fixture::World,
-    sql: &str,
-) -> Result<Vec<String>, EngineError> {
-    let mut running = engine.run(world.warrant(), sql, RunOptions::default()).await?;
+pub(crate) async fn ask(engine: &Engine, world: &World, sql: &str) -> Result<Vec<String>, EngineError> {
+    let mut running = engine.run(world.warrant(), &with_ids(sql), RunOptions::default()).await?;
     let mut lines = Vec::new();
     while let Some(batch) = running.next().await {
         let batch = batch?;
@@ -276,8 +267,14 @@ pub(crate) fn options() -> Options {
         queries_per_principal_max: 32,
         partitions: 3,
         threads: 2,
+        clock: super::people::clock(0),
         ..Options::default()
     }
 }
 
-pub(crate) use super::people::World;
+/// Puts the short id of device N in the place of `{N}`.
+pub(crate) fn with_ids(sql: &str) -> String {
+    (0..PEOPLE).fold(sql.to_owned(), |sql, number| {
+        sql.replace(&format!("{{{number}}}"), &super::people::device(number).to_string())
+    })
+}

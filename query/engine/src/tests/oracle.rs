@@ -14,8 +14,8 @@ use schemas_signals::Registry;
 use schemas_signals::columns::readings_schema;
 use tempfile::TempDir;
 
-use super::fixture::{ROWS, SECOND, Store, ask, lake, options, readings, short, text_rows, visible, waves};
-use super::people::{World, person};
+use super::fixture::{ROWS, SECOND, Store, ask, lake, options, readings, text_rows, visible, waves};
+use super::people::{World, device, person};
 use crate::Engine;
 
 struct Row {
@@ -65,7 +65,7 @@ fn permitted() -> RecordBatch {
     };
     let columns: Vec<ArrayRef> = vec![
         text(&|row| person(row.device).to_string()),
-        text(&|row| short(row.device).to_string()),
+        text(&|row| device(row.device).to_string()),
         text(&|row| signal(row).name.clone()),
         times(|row| row.ts),
         Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.value))),
@@ -81,7 +81,7 @@ fn permitted() -> RecordBatch {
 fn predicate() -> impl Strategy<Value = String> {
     let name =
         prop::sample::select(vec!["heart_rate", "spo2", "skin_temperature", "acceleration_x", "nosuch"]);
-    let device = (0_u32..13).prop_map(|number| short(number).to_string());
+    let device = (0_u32..13).prop_map(|number| device(number).to_string());
     let at = (0_i64..130_000).prop_map(|ms| {
         format!("TIMESTAMP '2026-01-01 00:{:02}:{:02}.{:03}'", ms / 60_000, ms / 1_000 % 60, ms % 1_000)
     });

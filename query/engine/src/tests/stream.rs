@@ -1,14 +1,14 @@
 //! Tests of a query under way: exact counts, revocation, bounds, and one completion whatever happens.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use query_audit::report::Seen;
 use tempfile::TempDir;
 
 use super::fixture::{Reading, Store, T0, ask, lake, options, scalar_batch};
-use super::people::{World, person};
+use super::people::World;
 use crate::{Engine, EngineError, Options, RunOptions, Running, View};
 
 fn engine(world: &World, view: View, options: Options) -> Engine {
@@ -37,36 +37,58 @@ async fn drain(mut running: Running) -> (u64, Option<EngineError>) {
     (rows, None)
 }
 
-/// The audit gets exactly how many rows of whom left the leaf: all of them for a full scan, the selected days
-/// for a query on time, nothing of those who did not consent.
+/// The audit gets exactly how many rows of whom left the leaf: all of them for a full scan, the selected ones
+/// for a query on time, nothing of those who did not consent. And it gets a scope as narrow as the query.
 #[tokio::test]
 async fn counts_are_exact() {
     let world = World::new();
     let dir = TempDir::new().unwrap();
     let engine = engine(&world, lake(dir.path(), 64, |_, _| true), options());
-    let expected = |first: u64, others: u64| -> BTreeMap<_, _> {
-        (0..10).map(|number| (person(number), if number == 0 { first } else { others })).collect()
-    };
+    let recent = "ts >= '2026-01-01 00:00:40' AND ts < '2026-01-01 00:01:00'";
     let cases = [
-        ("SELECT * FROM readings WHERE signal = 'heart_rate'", expected(50, 100), 950),
-        ("SELECT count(*) FROM readings WHERE signal = 'heart_rate'", expected(50, 100), 1),
-        ("SELECT max(value) FROM readings WHERE signal = 'acceleration_x'", expected(200, 480), 1),
+        ("SELECT * FROM readings WHERE signal = 'heart_rate'".to_owned(), 50, 100),
+        ("SELECT count(*) FROM readings WHERE signal = 'heart_rate'".to_owned(), 50, 100),
+        ("SELECT max(value) FROM readings WHERE signal = 'acceleration_x'".to_owned(), 200, 480),
+        (format!("SELECT value FROM readings WHERE signal = 'spo2' AND {recent}"), 10, 20),
+        ("SELECT count(*) FROM readings_1m WHERE signal = 'spo2'".to_owned(), 50, 100),
         (
-            "SELECT value FROM readings WHERE signal = 'spo2' AND ts >= '2026-01-01 00:00:40' AND ts < '2026-01-01 00:01:00'",
-            expected(10, 20),
-            190,
+            "SELECT a.ts FROM readings a JOIN readings b ON a.ts = b.ts AND a.device = b.device \
+          WHERE a.signal = 'spo2' AND b.signal = 'heart_rate'"
+                .to_owned(),
+            100,
+            200,
         ),
-        ("SELECT 1", BTreeMap::new(), 1),
     ];
-    for (sql, people, rows) in cases {
+    for (index, (sql, first, others)) in cases.iter().enumerate() {
         ask(&engine, &world, sql).await.unwrap();
-        let done = world.completions().pop().unwrap();
-        assert_eq!(
-            (&done.subjects, done.result_rows, done.outcome.as_str()),
-            (&people, rows, "complete"),
-            "{sql}"
-        );
+        for number in 0..10 {
+            let accesses = world.accesses(number);
+            assert_eq!(accesses.len(), index + 1, "{sql}");
+            let rows = if number == 0 { first } else { others };
+            let last = &accesses[index];
+            assert_eq!((last.rows, last.outcome), (Some(*rows), Seen::Released), "{number}: {sql}");
+            assert_eq!(last.recipient, super::people::asker().to_string());
+        }
+        let scope = &world.accesses(1)[index];
+        assert!(scope.signals.len() <= 2, "{:?}: {sql}", scope.signals);
+        assert_eq!(scope.from_us.is_some(), sql.contains("00:00:40"), "{sql}");
     }
+    for number in super::fixture::HIDDEN {
+        assert!(world.accesses(number).is_empty());
+    }
+}
+
+/// A query on one device concerns its wearer alone; a statement without a table concerns nobody.
+#[tokio::test]
+async fn scope_is_who_is_asked_about() {
+    let world = World::new();
+    let dir = TempDir::new().unwrap();
+    let engine = engine(&world, lake(dir.path(), 64, |_, _| true), options());
+    ask(&engine, &world, "SELECT max(value) FROM readings WHERE device = '{3}'").await.unwrap();
+    ask(&engine, &world, "SELECT 1").await.unwrap();
+    assert!(ask(&engine, &world, "DROP TABLE readings").await.is_err());
+    let concerned: Vec<usize> = (0..12).map(|number| world.accesses(number).len()).collect();
+    assert_eq!(concerned, [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 /// A revocation ends a running stream with its own error, never as a short result, and the completion says so.
@@ -83,7 +105,7 @@ async fn revocation_ends_the_stream() {
     assert!(matches!(running.next().await, Some(Err(EngineError::ConsentChanged))));
     assert!(running.next().await.is_none());
     assert!(running.take_manifest().is_none());
-    assert_eq!(world.completion_after(1).await.outcome, "CONSENT_CHANGED");
+    assert_eq!(world.ending(1).await, Seen::Revoked);
 }
 
 /// An aggregate whose rows are already in is aborted too.
@@ -113,9 +135,9 @@ async fn dropping_stops_and_completes_once() {
         Err(EngineError::Busy)
     ));
     drop(running);
-    assert_eq!(world.completion_after(1).await.outcome, "abandoned");
+    assert_eq!(world.ending(1).await, Seen::Cancelled);
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(world.completions().len(), 1);
+    assert_eq!(world.accesses(1).len(), 1);
     // Its place is free again.
     assert!(engine.run(world.warrant(), "SELECT 1", RunOptions::default()).await.is_ok());
 }
@@ -146,7 +168,7 @@ async fn bounds() {
             Err(error) => Some(error),
         };
         assert_eq!(found.map(|error| error.code()), Some(code), "{sql}");
-        assert_eq!(world.completion_after(index + 1).await.outcome, code);
+        assert_eq!(world.ending(index + 1).await, Seen::Error);
     }
 }
 
@@ -158,7 +180,7 @@ async fn stalled_reader_times_out() {
     let engine =
         engine(&world, big(&dir, 500), Options { time_max: Duration::from_millis(400), ..options() });
     let running = engine.run(world.warrant(), "SELECT * FROM readings", RunOptions::default()).await.unwrap();
-    assert_eq!(world.completion_after(1).await.outcome, "TIMEOUT");
+    assert_eq!(world.ending(1).await, Seen::Error);
     assert!(drain(running).await.1.is_some());
 }
 
@@ -197,4 +219,14 @@ async fn damaged_files() {
     assert!(!error.public().contains("parquet"));
     std::fs::remove_file(&path).unwrap();
     assert_eq!(ask(&engine, &world, "SELECT * FROM readings").await.unwrap_err().code(), "INTERNAL");
+}
+
+/// A grant or token that runs out while the query runs ends it as a revocation does.
+#[tokio::test]
+async fn expiry_ends_the_stream() {
+    let world = World::new();
+    let dir = TempDir::new().unwrap();
+    let late = Options { clock: super::people::clock(3_601_000_000), ..options() };
+    let engine = engine(&world, lake(dir.path(), 64, |_, _| true), late);
+    assert_eq!(ask(&engine, &world, "SELECT * FROM readings").await.unwrap_err().code(), "CONSENT_CHANGED");
 }
