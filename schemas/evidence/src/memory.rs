@@ -6,7 +6,9 @@ use schemas_identity::SecretKey;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, cosign_checkpoint, open_checkpoint, sign_checkpoint};
 use crate::entry::{Entry, entry_leaf};
-use crate::ledger::{Anchor, AnchorError, ENTRIES_PER_READ_MAX, Ledger, LedgerError, Receipt, Ticket};
+use crate::ledger::{
+    Anchor, AnchorError, ENTRIES_PER_READ_MAX, Ledger, LedgerError, Receipt, Ticket, texts_of,
+};
 use crate::merkle::{self, Hash32, Sha256Rfc6962};
 use crate::note::{Note, NoteKey};
 use crate::proof::TlogProof;
@@ -52,10 +54,7 @@ impl Ledger for MemoryLedger {
     }
 
     fn append(&self, entries: &[Entry]) -> Result<Vec<u64>, LedgerError> {
-        let texts: Vec<String> = entries.iter().map(Entry::to_text).collect();
-        for text in &texts {
-            Entry::parse(text)?;
-        }
+        let texts = texts_of(entries)?;
         let mut state = self.state();
         let first = state.texts.len() as u64;
         state.leaves.extend(texts.iter().map(|text| entry_leaf(text)));
