@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ingest_devices::{Ask, Gated, Limits, Standing, Windows, assess, key_for, most_telling};
-use ingest_intake::{Drain, Inbox, Received, Reply, Submission};
+use ingest_intake::admission::Received;
+use ingest_intake::{Drain, Inbox, Reply, Submission};
 use ingest_lake::{Admitted, Lake, LakeError};
 use ingest_wal::{Record, Wal, WalError};
 use schemas_frame::{Code, DeviceReport, Frame, Verdict, VerifiedFrame, Verifier, flags, verify_all};
