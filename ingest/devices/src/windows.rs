@@ -389,11 +389,10 @@ impl Device {
         if ask.seq == 0 {
             self.ties_to_boot_before(ask, &mut ties);
         }
-        if let Some(after) = ask.seq.checked_add(1).and_then(|seq| boot?.find(seq)) {
-            if let Some(prev) = after.prev {
-                ties.proven_older = prev == ask.digest && after.is_vouched;
-                ties.is_broken |= prev != ask.digest;
-            }
+        let after = ask.seq.checked_add(1).and_then(|seq| boot?.find(seq));
+        if let Some((after, prev)) = after.and_then(|seen| Some((seen, seen.prev?))) {
+            ties.proven_older = prev == ask.digest && after.is_vouched;
+            ties.is_broken |= prev != ask.digest;
         }
         ties
     }
