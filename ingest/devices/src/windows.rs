@@ -212,6 +212,7 @@ impl Windows {
     }
 
     /// Takes over a frame that is durable already (write-ahead log after a restart). Repeating it changes nothing.
+    /// `is_revoked` is whether it was stored with `flags::COMPROMISED`, not how its key stands today.
     pub fn record(&mut self, ask: &Ask) {
         let limits = self.limits;
         let is_vouched = !ask.is_revoked;
@@ -291,10 +292,8 @@ impl Windows {
     }
 
     fn admit(&mut self, ask: &Ask) -> Standing {
-        let ties = match self.devices.get(&ask.device.0) {
-            Some(device) => device.ties(ask),
-            None => Ties::default(),
-        };
+        let unheard = Device::default();
+        let ties = self.devices.get(&ask.device.0).unwrap_or(&unheard).ties(ask);
         if ask.is_revoked && !ties.proven_older && !ties.follows_vouched {
             return Standing::Revoked;
         }
@@ -390,11 +389,10 @@ impl Device {
         if ask.seq == 0 {
             self.ties_to_boot_before(ask, &mut ties);
         }
-        if let Some(after) = ask.seq.checked_add(1).and_then(|seq| boot?.find(seq)) {
-            if let Some(prev) = after.prev {
-                ties.proven_older = prev == ask.digest && after.is_vouched;
-                ties.is_broken |= prev != ask.digest;
-            }
+        let after = ask.seq.checked_add(1).and_then(|seq| boot?.find(seq));
+        if let Some((after, prev)) = after.and_then(|seen| Some((seen, seen.prev?))) {
+            ties.proven_older = prev == ask.digest && after.is_vouched;
+            ties.is_broken |= prev != ask.digest;
         }
         ties
     }

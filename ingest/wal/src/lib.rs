@@ -43,6 +43,7 @@
 //!
 //! Files: `wal` (append, rotate, release), `recover` (open, replay), `format` (bytes), `disk` (the few file
 //! operations), `error`, `sim` (the same operations in memory, with faults).
+#![forbid(unsafe_code)]
 
 mod disk;
 mod error;
