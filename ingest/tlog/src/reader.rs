@@ -16,6 +16,11 @@ use crate::edge::{Edge, part_root, read_bundle, read_tile};
 /// Full tiles kept in memory, 8 KiB each.
 const CACHED_TILES_MAX: usize = 128;
 
+/// Level and number of a tile.
+type TileName = (u8, u64);
+
+type Tile = Arc<Vec<Hash32>>;
+
 /// A published state of the log.
 pub(crate) struct View {
     /// The edge at that size.
@@ -27,7 +32,7 @@ pub(crate) struct View {
 /// Reads the unchanging part of the log.
 pub(crate) struct Reader {
     disk: Disk,
-    cache: Mutex<HashMap<(u8, u64), Arc<Vec<Hash32>>>>,
+    cache: Mutex<HashMap<TileName, Tile>>,
 }
 
 impl Reader {
@@ -36,7 +41,7 @@ impl Reader {
     }
 
     /// A full tile.
-    pub(crate) fn tile(&self, level: u8, n: u64) -> Result<Arc<Vec<Hash32>>, LedgerError> {
+    pub(crate) fn tile(&self, level: u8, n: u64) -> Result<Tile, LedgerError> {
         if let Some(tile) = self.cache.lock().get(&(level, n)) {
             return Ok(tile.clone());
         }
@@ -55,7 +60,7 @@ impl Reader {
         let n = (index << height) / TILE_WIDTH;
         let full = level_size(edge.size(), tile_level) / TILE_WIDTH;
         let root = if n < full {
-            part_root(&*self.tile(tile_level, n)?, height, index)
+            part_root(&self.tile(tile_level, n)?, height, index)
         } else {
             part_root(edge.tile(tile_level), height, index)
         };

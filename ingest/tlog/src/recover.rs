@@ -53,7 +53,7 @@ pub(crate) fn open(
         );
     }
     info!(entries = edge.size(), replayed = edge.size() - base.size, "log opened");
-    finish(disk, origin, secret, options, Opened { edge, replay, files, published })
+    finish(disk, origin, secret, options, Opened { base: base.size, edge, replay, files, published })
 }
 
 /// The first opening of a directory.
@@ -84,6 +84,8 @@ fn create(
 }
 
 struct Opened {
+    /// Size the journal began at.
+    base: u64,
     edge: Edge,
     replay: Replay,
     files: Vec<OutFile>,
@@ -98,7 +100,7 @@ fn finish(
     options: &Options,
     opened: Opened,
 ) -> Result<(Writer, View), LedgerError> {
-    let Opened { edge, replay, files, published } = opened;
+    let Opened { base, edge, replay, files, published } = opened;
     let checkpoint = match replay.commits.last() {
         Some(commit) => commit.checkpoint.clone(),
         None => replay.base.clone(),
@@ -110,7 +112,8 @@ fn finish(
     }
     let stale = !replay.commits.is_empty() || replay.torn_bytes > 0;
     if stale {
-        for (path, bytes) in edge.partial(None)? {
+        // What is durable since the journal began must not be replaced by a copy that is not.
+        for (path, bytes) in edge.partial(Some(base))? {
             disk.replace(&path, &bytes)?;
         }
     }

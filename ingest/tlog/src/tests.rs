@@ -131,6 +131,23 @@ fn a_second_writer_is_refused() {
     open(dir.path()).unwrap();
 }
 
+/// A disk whose syncs cost nothing, for tests that open a log very often.
+struct NoSyncs;
+
+impl Faults for NoSyncs {
+    fn before(&self, _: Change<'_>) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn syncs(&self) -> bool {
+        false
+    }
+}
+
+fn open_fast(dir: &Path) -> Result<FileLog, LedgerError> {
+    FileLog::open_with(dir, ORIGIN, secret(), small(), Some(Arc::new(NoSyncs)))
+}
+
 struct SlowSyncs {
     syncs: std::sync::atomic::AtomicU64,
 }

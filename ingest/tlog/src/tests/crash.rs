@@ -11,8 +11,8 @@ use schemas_evidence::{Checkpoint, open_checkpoint};
 
 use super::*;
 
-/// What the log is made to do. With the small journal it begins a new one several times and crosses two tile borders.
-const SCRIPT: [u64; 9] = [1, 2, 60, 1, 190, 5, 1, 255, 3];
+/// What the log is made to do. With the small journal it begins a new one several times and crosses a tile border.
+const SCRIPT: [u64; 7] = [1, 2, 60, 1, 190, 5, 40];
 
 /// What a power loss may undo of one file.
 struct Unsynced {
@@ -130,7 +130,7 @@ fn run_script(log: &FileLog) -> (u64, Option<Checkpoint>, bool) {
 
 /// Opens after a crash: nothing acknowledged is gone, nothing is there twice, and the log goes on.
 fn check_recovered(dir: &Path, acknowledged: u64, seen: Option<Checkpoint>, context: &str) {
-    let log = open(dir).unwrap_or_else(|error| panic!("{context}: {error}"));
+    let log = open_fast(dir).unwrap_or_else(|error| panic!("{context}: {error}"));
     let size = log.size();
     assert!(size >= acknowledged, "{context}: {size} of {acknowledged}");
     assert_eq!(log.entries(0, size).unwrap(), texts(0, size), "{context}");
@@ -143,7 +143,7 @@ fn check_recovered(dir: &Path, acknowledged: u64, seen: Option<Checkpoint>, cont
     assert!(audit.is_clean(), "{context}: {:?}", audit.findings);
     log.append(&entries(size, size + 2)).unwrap();
     drop(log);
-    assert_eq!(open(dir).unwrap().size(), size + 2);
+    assert_eq!(open_fast(dir).unwrap().size(), size + 2);
 }
 
 fn crash_everywhere(lose_power: Option<u64>) {
@@ -181,7 +181,7 @@ fn a_crash_after_any_change_loses_nothing_acknowledged() {
 /// Power loss between any two changes, with everything not synced at the mercy of dice, loses nothing acknowledged.
 #[test]
 fn a_power_loss_after_any_change_loses_nothing_acknowledged() {
-    for seed in 1..=4 {
+    for seed in 1..=2 {
         crash_everywhere(Some(seed));
     }
 }
@@ -193,7 +193,7 @@ fn a_crash_during_recovery_loses_nothing() {
         let dir = TempDir::new().unwrap();
         {
             // 50 entries still in the journal, one torn block behind them.
-            let log = open(dir.path()).unwrap();
+            let log = open_fast(dir.path()).unwrap();
             log.append(&entries(0, 300)).unwrap();
             log.append(&entries(300, 350)).unwrap();
         }

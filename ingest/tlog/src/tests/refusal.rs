@@ -9,7 +9,7 @@ use super::*;
 /// 700 entries: most durable in tiles, 20 still in the journal.
 fn closed() -> TempDir {
     let dir = TempDir::new().unwrap();
-    let log = open(dir.path()).unwrap();
+    let log = open_fast(dir.path()).unwrap();
     log.append(&entries(0, 680)).unwrap();
     log.append(&entries(680, 700)).unwrap();
     drop(log);
@@ -30,7 +30,7 @@ fn copy(from: &Path) -> TempDir {
 
 /// Either the change is refused, or it hit something the journal stands for and is undone without a trace.
 fn refused_or_healed(dir: &Path, what: &str) -> bool {
-    match open(dir) {
+    match open_fast(dir) {
         Err(error) => {
             assert!(matches!(error, LedgerError::Corrupt { .. }), "{what}: {error}");
             true
@@ -84,7 +84,7 @@ fn an_entry_rewritten_with_its_leaf_hash_is_refused() {
     let mut hashes: Vec<_> = (0..256).map(|n| entry_leaf(&entry(n).to_text())).collect();
     hashes[5] = entry_leaf(&new);
     fs::write(&tile, encode_tile(&hashes)).unwrap();
-    let error = open(dir.path()).err().unwrap();
+    let error = open_fast(dir.path()).err().unwrap();
     assert!(error.to_string().contains("tile/0/000"), "{error}");
     let audit = audit_log(dir.path(), &key()).unwrap();
     assert!(audit.findings.iter().any(|finding| finding.place == "checkpoint"), "{:?}", audit.findings);
@@ -97,7 +97,7 @@ fn a_journal_cut_below_the_published_checkpoint_is_refused() {
     let journal = dir.path().join(".journal");
     let bytes = fs::read(&journal).unwrap();
     fs::write(&journal, &bytes[..bytes.len() - 1]).unwrap();
-    let error = open(dir.path()).err().unwrap();
+    let error = open_fast(dir.path()).err().unwrap();
     assert!(error.to_string().contains("checkpoint"), "{error}");
 }
 
@@ -127,7 +127,7 @@ fn a_copy_without_its_journal_is_not_written_to() {
 #[test]
 fn damage_while_open_is_not_handed_out() {
     let dir = closed();
-    let log = open(dir.path()).unwrap();
+    let log = open_fast(dir.path()).unwrap();
     for file in ["tile/0/000", "tile/entries/001"] {
         let path = dir.path().join(file);
         let mut bytes = fs::read(&path).unwrap();
