@@ -18,7 +18,7 @@ use crate::mask::{Bounds, Mask};
 use crate::tables::{FileKind, LakeFile};
 
 /// Most footers kept in memory; a lake file never changes, so an entry is never stale.
-const FOOTERS_MAX: usize = 4096;
+const FOOTERS_MAX: usize = 1024;
 
 /// A file with its footer read.
 #[derive(Clone)]

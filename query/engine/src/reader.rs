@@ -23,7 +23,7 @@ use crate::tables::FileKind;
 /// Most rows of one output batch.
 pub(crate) const BATCH_ROWS_MAX: usize = 8192;
 /// Lake rows decoded at once from a wave file: each may stand for thousands of samples.
-const WAVE_ROWS: usize = 64;
+const WAVE_ROWS: usize = 16;
 /// Most lake batches looked at in one step, so that a scan which shows nothing still yields.
 const STEP_BATCHES_MAX: usize = 16;
 

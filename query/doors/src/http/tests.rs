@@ -203,7 +203,7 @@ async fn refused_requests() {
         (vec![], r#"{"sql":"SELECT 1","as_of":-1}"#.into(), 400, "BAD_REQUEST"),
         (vec![], r#"{"sql":"SELECT 1","as_of":99}"#.into(), 400, "NO_SNAPSHOT"),
         (vec![("accept", "image/png")], select.clone(), 406, "NOT_ACCEPTABLE"),
-        (vec![("accept", "text/csv"), ("accept", "text/csv")], select, 400, "BAD_REQUEST"),
+        (vec![("accept", "image/png"), ("accept", "audio/ogg")], select, 406, "NOT_ACCEPTABLE"),
         (vec![], long, 413, "TOO_LARGE"),
         (vec![], question("DROP TABLE readings"), 400, "READ_ONLY"),
         (vec![], question("SELECT 1; SELECT 2"), 400, "READ_ONLY"),

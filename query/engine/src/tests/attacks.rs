@@ -312,14 +312,14 @@ async fn long_chains_do_not_overflow() {
     let lakes = lakes(1_000_000);
     let chain = |first: &str, link: &str, count: usize| format!("{first}{}", link.repeat(count));
     for expression in [
-        chain("value", " + value", 190),
-        chain("CAST(seq AS BIGINT)", " - seq", 190),
-        chain("value > 0", " AND value < 100", 60),
-        chain("value > 100", " OR value < seq", 60),
-        chain("value", "::TEXT::DOUBLE", 40),
+        chain("value", " + value", 390),
+        chain("CAST(seq AS BIGINT)", " - seq", 390),
+        chain("value > 0", " AND value < 100", 120),
+        chain("value > 100", " OR value < seq", 120),
+        chain("value", "::TEXT::DOUBLE", 90),
         format!("{}value{}", "abs(".repeat(30), ")".repeat(30)),
-        format!("{}value", "- ".repeat(150)),
-        format!("{}(value > 1)", "NOT ".repeat(150)),
+        format!("{}value", "- ".repeat(350)),
+        format!("{}(value > 1)", "NOT ".repeat(350)),
     ] {
         let found = outside(
             ask(&lakes.full, &lakes.world, &format!("SELECT {expression} FROM readings LIMIT 1")).await,
