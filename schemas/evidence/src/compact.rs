@@ -78,7 +78,9 @@ mod tests {
             assert_eq!(tree.root(), expected);
             let Ok(loaded) = CompactTree::<Sha256Rfc6962>::load(size as u64, |level, index| {
                 let start = (index as usize) << level;
-                Ok::<_, std::convert::Infallible>(merkle::root::<Sha256Rfc6962>(&leaves[start..start + (1 << level)]))
+                Ok::<_, std::convert::Infallible>(merkle::root::<Sha256Rfc6962>(
+                    &leaves[start..start + (1 << level)],
+                ))
             });
             assert_eq!((loaded.root(), loaded.size()), (expected, size as u64));
             if let Some(leaf) = leaves.get(size) {

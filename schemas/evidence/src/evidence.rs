@@ -20,7 +20,7 @@ mod verify;
 use minicbor::{Decoder, Encoder};
 use thiserror::Error;
 
-pub use verify::{Device, EvidenceError, Outcome, Strictness, Step, StepReport, Verification, Verified};
+pub use verify::{Device, EvidenceError, Outcome, Step, StepReport, Strictness, Verification, Verified};
 
 use crate::entry::ENTRY_BYTES_MAX;
 use crate::merkle::{Hash32, PATH_MAX};
@@ -161,8 +161,16 @@ impl Evidence {
             ("entry", self.entry.len(), ENTRY_BYTES_MAX),
             ("proof", self.proof.len(), TLOG_PROOF_BYTES_MAX),
             ("anchors", anchors.len(), ANCHORS_MAX),
-            ("kind", anchors.iter().map(|anchor| anchor.kind.len()).max().unwrap_or(0), ANCHOR_KIND_BYTES_MAX),
-            ("receipt", anchors.iter().map(|anchor| anchor.receipt.len()).max().unwrap_or(0), RECEIPT_BYTES_MAX),
+            (
+                "kind",
+                anchors.iter().map(|anchor| anchor.kind.len()).max().unwrap_or(0),
+                ANCHOR_KIND_BYTES_MAX,
+            ),
+            (
+                "receipt",
+                anchors.iter().map(|anchor| anchor.receipt.len()).max().unwrap_or(0),
+                RECEIPT_BYTES_MAX,
+            ),
         ];
         match limits.iter().find(|(_, length, limit)| length > limit) {
             Some((part, _, limit)) => Err(FormatError::Limit { part, limit: *limit }),

@@ -11,6 +11,7 @@
 //! | `policy`     | C2SP trust policy, with the `maker` lines of this project |
 //! | `proof`      | C2SP offline proofs of logging |
 //! | `evidence`   | the `.evidence` file: from one frame to one checkpoint, checked offline |
+//! | `tiles`      | C2SP tlog-tiles: names, contents, the audit of a whole log |
 //! | `ledger`     | the traits `Ledger` and `Anchor`, with a ledger in memory |
 //! | `conformance`| the suite each implementation of those traits runs (feature `conformance`) |
 //!
@@ -30,14 +31,17 @@ pub mod note;
 pub mod policy;
 pub mod proof;
 mod text;
+pub mod tiles;
 
 pub use checkpoint::{Checkpoint, CheckpointError, cosign_checkpoint, open_checkpoint, sign_checkpoint};
 pub use compact::CompactTree;
 pub use entry::{Entry, EntryError, commitment, entry_leaf};
-pub use evidence::{AnchorRef, BatchPath, Evidence, EvidenceError, Outcome, Step, Strictness, Verification, Verified};
+pub use evidence::{
+    AnchorRef, BatchPath, Evidence, EvidenceError, Outcome, Step, Strictness, Verification, Verified,
+};
 pub use ledger::{Anchor, AnchorError, Ledger, LedgerError, Receipt, Ticket};
 pub use manifest::{BatchManifest, DeviceRange, FileKind, FileRef, ManifestError};
-pub use memory::MemoryLedger;
+pub use memory::{MemoryAnchor, MemoryLedger};
 pub use merkle::{Blake3Frames, Hash32, ProofError, Sha256Rfc6962, TreeHash, frame_leaf};
 pub use note::{KeyKind, NoteError, NoteKey};
 pub use policy::{Policy, PolicyError, PolicyParseError};

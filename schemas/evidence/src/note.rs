@@ -286,13 +286,18 @@ pub fn sign_note(text: &str, name: &str, secret: &SecretKey) -> Result<String, N
 /// Opens a note signed by a log's key: returns the text if that signature is there and verifies.
 pub fn open_note<'a>(note: &'a str, key: &NoteKey) -> Result<Note<'a>, NoteError> {
     let parsed = Note::parse(note)?;
-    let signature = parsed.signature_by(key)?.ok_or_else(|| NoteError::Unsigned { name: key.name.clone() })?;
+    let signature =
+        parsed.signature_by(key)?.ok_or_else(|| NoteError::Unsigned { name: key.name.clone() })?;
     verify_plain(key, parsed.text, signature)?;
     Ok(parsed)
 }
 
 /// Checks a plain Ed25519 signature (type 0x01) over the note text.
-pub(crate) fn verify_plain(key: &NoteKey, text: &str, signature: &NoteSignature<'_>) -> Result<(), NoteError> {
+pub(crate) fn verify_plain(
+    key: &NoteKey,
+    text: &str,
+    signature: &NoteSignature<'_>,
+) -> Result<(), NoteError> {
     let good = match <&[u8; 64]>::try_from(signature.bytes.as_slice()) {
         Ok(bytes) => key.kind == KeyKind::Log && key.public.verify(text.as_bytes(), bytes),
         Err(_) => false,

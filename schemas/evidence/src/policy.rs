@@ -279,7 +279,9 @@ impl Policy {
             }
         }
         if !self.quorum_met(&cosigned) {
-            return Err(PolicyError::Quorum { cosigned: witnesses.into_iter().map(|(name, _)| name).collect() });
+            return Err(PolicyError::Quorum {
+                cosigned: witnesses.into_iter().map(|(name, _)| name).collect(),
+            });
         }
         let unknown_signers = self.unknown_signers(&note, &head.origin);
         Ok(Accepted { checkpoint: head, witnesses, unknown_signers })

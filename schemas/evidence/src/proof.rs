@@ -96,13 +96,16 @@ impl TlogProof {
             return Err(TlogProofError::Line { line: 1 });
         }
         let mut extra = None;
-        if let Some((line, encoded)) = lines.peek().and_then(|(at, line)| Some((*at, line.strip_prefix("extra ")?))) {
+        if let Some((line, encoded)) =
+            lines.peek().and_then(|(at, line)| Some((*at, line.strip_prefix("extra ")?)))
+        {
             let bytes = text::base64_bytes(encoded).filter(|bytes| bytes.len() <= EXTRA_BYTES_MAX);
             extra = Some(bytes.ok_or(TlogProofError::Line { line })?);
             lines.next();
         }
         let (line, index) = lines.next().ok_or(TlogProofError::Line { line: 2 })?;
-        let index = index.strip_prefix("index ").and_then(u64::strict).ok_or(TlogProofError::Line { line })?;
+        let index =
+            index.strip_prefix("index ").and_then(u64::strict).ok_or(TlogProofError::Line { line })?;
         let mut path = Vec::new();
         for (line, hash) in lines {
             if path.len() == PATH_MAX {

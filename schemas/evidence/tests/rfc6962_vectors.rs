@@ -1,5 +1,6 @@
 //! The 518 published Merkle vectors (transparency-dev), found through `VITALOG_SHARED` or `../shared` from the workspace root.
 //! What it is not: needed to build; without the folder the test says loudly that it was skipped.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test speaks")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

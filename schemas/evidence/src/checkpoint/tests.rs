@@ -32,7 +32,9 @@ fn other_spellings_are_refused_with_the_line_named() {
 #[test]
 fn a_checkpoint_signed_under_another_name_than_its_origin_is_refused() {
     let secret = SecretKey::from_seed(&[3; 32]);
-    let note = note::sign_note("other.log\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n", "my.log", &secret).unwrap();
+    let note =
+        note::sign_note("other.log\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n", "my.log", &secret)
+            .unwrap();
     let key = NoteKey::log("my.log", secret.public()).unwrap();
     assert!(matches!(open_checkpoint(&note, &key), Err(CheckpointError::Origin { .. })));
     let own = sign_checkpoint("my.log", 7, &[9; 32], &secret).unwrap();

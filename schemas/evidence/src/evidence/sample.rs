@@ -1,9 +1,8 @@
 //! A small evidence file with fixed keys, for tests here and for the published vectors.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use schemas_frame::{FrameBuilder, OutSeries, OutValues, Scale};
-use schemas_identity::{Body, BootId, Did, Enrol, Rotate, SecretKey};
+use schemas_identity::statement::{Enrol, Rotate, proof_of_possession, sign};
+use schemas_identity::{Body, BootId, SecretKey};
 
 use super::{BatchPath, Evidence};
 use crate::entry::Entry;
@@ -35,12 +34,6 @@ pub fn policy() -> Policy {
     }
 }
 
-/// Proof of possession of a device's key.
-fn proof_of_possession(key: &SecretKey, signer: &Did) -> String {
-    let message = format!("vitalog 2026 device proof v1\n{ORIGIN}\n{signer}");
-    URL_SAFE_NO_PAD.encode(key.sign(message.as_bytes()))
-}
-
 /// The device's statements up to key number `rotations`.
 pub fn enrolment(rotations: u8) -> String {
     let signer = maker().public().did();
@@ -48,17 +41,17 @@ pub fn enrolment(rotations: u8) -> String {
         device_key: device(0).public().did(),
         model: "sample-1".to_owned(),
         signals: vec!["heart_rate".to_owned()],
-        pop: proof_of_possession(&device(0), &signer),
+        pop: proof_of_possession(ORIGIN, &signer, &device(0)),
     });
-    let mut statements = vec![schemas_identity::sign(&first, ORIGIN, 1_790_000_000, [1; 16], &maker())];
+    let mut statements = vec![sign(&first, ORIGIN, 1_790_000_000, [1; 16], &maker())];
     for n in 0..rotations {
         let rotate = Body::Rotate(Rotate {
             old: device(n).public().did(),
             new: device(n + 1).public().did(),
-            pop: proof_of_possession(&device(n + 1), &signer),
+            pop: proof_of_possession(ORIGIN, &signer, &device(n + 1)),
         });
         let nonce = [2 + n; 16];
-        statements.push(schemas_identity::sign(&rotate, ORIGIN, 1_790_000_001, nonce, &maker()));
+        statements.push(sign(&rotate, ORIGIN, 1_790_000_001, nonce, &maker()));
     }
     statements.join("\n")
 }

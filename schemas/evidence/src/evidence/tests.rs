@@ -42,7 +42,8 @@ fn any_one_changed_byte_is_refused_with_a_step_named() {
             for change in [0x01, 0x20, 0x80] {
                 let mut changed = bytes.clone();
                 changed[at] ^= change;
-                let error = Evidence::verify(&changed, &policy).expect_err(&format!("byte {at} ^ {change:#x}"));
+                let error =
+                    Evidence::verify(&changed, &policy).expect_err(&format!("byte {at} ^ {change:#x}"));
                 steps.insert(error.step());
             }
         }
@@ -82,7 +83,9 @@ fn a_rotated_key_is_followed_statement_by_statement() {
     assert_eq!(verified.device.key, sample::device(2).public());
 
     let lines: Vec<&str> = evidence.enrolment.split('\n').collect();
-    for chain in [vec![lines[0]], vec![lines[0], lines[1]], vec![lines[0], lines[2]], vec![lines[1], lines[2]]] {
+    for chain in
+        [vec![lines[0]], vec![lines[0], lines[1]], vec![lines[0], lines[2]], vec![lines[1], lines[2]]]
+    {
         let broken = Evidence { enrolment: chain.join("\n"), ..evidence.clone() };
         assert!(matches!(refused_at(&broken), Step::Enrolment | Step::Frame));
     }
@@ -106,7 +109,7 @@ fn a_rotation_signed_by_another_maker_than_the_enrolment_is_refused() {
     let line = evidence.enrolment.split('\n').nth(1).unwrap();
     let statement = schemas_identity::Statement::parse(line, sample::ORIGIN).unwrap();
     assert!(matches!(statement.body, Body::Rotate(_)));
-    let forged = schemas_identity::sign(&statement.body, sample::ORIGIN, 1, [9; 16], &other);
+    let forged = schemas_identity::statement::sign(&statement.body, sample::ORIGIN, 1, [9; 16], &other);
     let enrolment = evidence.enrolment.replace(line, &forged);
     assert_eq!(refused_at(&Evidence { enrolment, ..evidence }), Step::Enrolment);
 }

@@ -10,7 +10,7 @@
 use std::fmt;
 
 use schemas_frame::{DecodeError, Frame, Reference, verify_all};
-use schemas_identity::{Body, BootId, Did, PublicKey, ShortId, Statement, StatementError};
+use schemas_identity::{Body, BootId, Did, PublicKey, ShortId, Statement, statement::StatementError};
 use thiserror::Error;
 
 use super::{BatchPath, ENROLMENT_STATEMENTS_MAX, Evidence, FormatError};
@@ -327,13 +327,19 @@ fn run(
     check_signature(frame, &device)?;
     let bytes = evidence.frame.len();
     let (boot, seq) = (frame.boot(), frame.seq());
-    trail.holds(Step::Frame, format!("{bytes} bytes signed by {}, boot {boot}, seq {seq}", device.key.short_id()));
+    trail.holds(
+        Step::Frame,
+        format!("{bytes} bytes signed by {}, boot {boot}, seq {seq}", device.key.short_id()),
+    );
     trail.holds(Step::Enrolment, device_sentence(&device));
 
     let (batch, frames, root) = batch_entry(&evidence.entry)?;
     trail.holds(Step::Entry, format!("batch {batch} of {frames} frames"));
     check_path(&evidence, frames, &root)?;
-    trail.holds(Step::Path, format!("leaf {} of the batch, {} hashes", evidence.path.index, evidence.path.path.len()));
+    trail.holds(
+        Step::Path,
+        format!("leaf {} of the batch, {} hashes", evidence.path.index, evidence.path.path.len()),
+    );
 
     let head = check_proof(&proof, &evidence.entry)?;
     trail.holds(Step::Proof, format!("entry {} of a log of {} entries", proof.index, head.size));
@@ -407,7 +413,10 @@ fn next_key(known: Device, statement: &Statement, number: usize) -> Result<Devic
         return Err(EvidenceError::EnrolmentChain { number, expected: "a rotation" });
     };
     if statement.signer != known.maker {
-        return Err(EvidenceError::EnrolmentChain { number, expected: "signed by the maker who enrolled the device" });
+        return Err(EvidenceError::EnrolmentChain {
+            number,
+            expected: "signed by the maker who enrolled the device",
+        });
     }
     if *rotate.old.key() != known.key {
         return Err(EvidenceError::EnrolmentChain { number, expected: "a rotation of the key before it" });
@@ -504,7 +513,8 @@ fn unproved_by_this_file(policy: &Policy, accepted: &Accepted) -> Vec<String> {
         "who wore the device, and that its clock and sensors were right".to_owned(),
     ];
     if policy.is_unwitnessed() {
-        unproved.push("that the log shows everybody the same history: the policy asks for no witness".to_owned());
+        unproved
+            .push("that the log shows everybody the same history: the policy asks for no witness".to_owned());
     }
     for signer in &accepted.unknown_signers {
         unproved.push(format!("the signature by {signer:?} on the checkpoint: not checked"));

@@ -17,7 +17,10 @@ fn a_note_signed_by_another_implementation_opens() {
     let note = open_note(FOREIGN_NOTE, &key).unwrap();
     assert!(note.text.ends_with("problem is.\n"));
     let changed = FOREIGN_NOTE.replace("answer", "anSwer");
-    assert_eq!(open_note(&changed, &key).unwrap_err(), NoteError::BadSignature { name: "PeterNeumann".into() });
+    assert_eq!(
+        open_note(&changed, &key).unwrap_err(),
+        NoteError::BadSignature { name: "PeterNeumann".into() }
+    );
 }
 
 #[test]
@@ -54,7 +57,8 @@ fn what_is_signed_opens_and_every_changed_bit_is_refused() {
 #[test]
 fn malformed_notes_are_refused_by_name() {
     let line = "\u{2014} a AAAAAAA=\n";
-    let check = |note: &str, expected: NoteError| assert_eq!(Note::parse(note).unwrap_err(), expected, "{note:?}");
+    let check =
+        |note: &str, expected: NoteError| assert_eq!(Note::parse(note).unwrap_err(), expected, "{note:?}");
     check("", NoteError::Shape);
     check("text\n", NoteError::Shape);
     check(&format!("text{line}"), NoteError::Shape);

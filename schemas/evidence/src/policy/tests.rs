@@ -48,7 +48,8 @@ fn the_quorum_is_met_by_exactly_the_sets_its_groups_describe() {
     for set in 0..64u32 {
         let mut note = signed.clone();
         for n in (0..6u8).filter(|n| set >> n & 1 == 1) {
-            note = cosign_checkpoint(&note, &format!("w{n}.example"), &secret(10 + n), 1000 + u64::from(n)).unwrap();
+            note = cosign_checkpoint(&note, &format!("w{n}.example"), &secret(10 + n), 1000 + u64::from(n))
+                .unwrap();
         }
         let expected = (set & 7).count_ones() >= 2 && (set >> 3) != 0;
         let opened = policy.open(&note);
@@ -108,7 +109,9 @@ fn each_broken_rule_is_named_with_its_line() {
     check(format!("witness a {w0}\ngroup g any none\n"), 2, &|p| matches!(p, P::Undefined { .. }));
     check(format!("witness a {w0}\ngroup g any g\n"), 2, &|p| matches!(p, P::Undefined { .. }));
     check(format!("witness a {w0}\ngroup g any a a\n"), 2, &|p| matches!(p, P::Duplicate { .. }));
-    check(format!("witness a {w0}\ngroup g any a\ngroup h any a\n"), 3, &|p| matches!(p, P::Duplicate { .. }));
+    check(format!("witness a {w0}\ngroup g any a\ngroup h any a\n"), 3, &|p| {
+        matches!(p, P::Duplicate { .. })
+    });
     for threshold in ["0", "2", "01", "-1", "some"] {
         check(format!("witness a {w0}\ngroup g {threshold} a\n"), 2, &|p| matches!(p, P::Threshold { .. }));
     }
