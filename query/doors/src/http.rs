@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use http::{HeaderMap, HeaderName, header};
 use query_audit::Audit;
@@ -66,7 +65,6 @@ pub fn router(state: DoorState) -> Router {
         .route("/v1/manifests/{id}", get(reads::manifest))
         .route("/v1/catalog", get(reads::catalog))
         .route("/v1/me/accesses", get(reads::accesses))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(state)
 }
 

@@ -93,15 +93,16 @@ impl Labels {
     pub(crate) fn new(mask: &Mask, subject: impl Fn(&Did) -> String, names: &DeviceNames) -> Self {
         let subjects: Vec<String> = mask.people().iter().map(subject).collect();
         let numbers = mask.devices();
-        let devices: Vec<Option<String>> =
-            numbers.iter().map(|number| names(DeviceNumber(*number)).map(|id| id.to_string())).collect();
+        // A name unknown to an older view is no reason to fail, and none to leave a permitted row out.
+        let name = |number: &u32| names(DeviceNumber(*number)).map_or_else(String::new, |id| id.to_string());
+        let devices: Vec<String> = numbers.iter().map(name).collect();
         let rows = numbers.iter().zip(0_u32..).map(|(number, row)| (*number, row)).collect();
         let registry = Registry::builtin();
         let last = registry.all().iter().map(|signal| signal.id).max().unwrap_or(0);
         let of = |id: u32| registry.by_id(id);
         Self {
             subjects: StringViewArray::from_iter_values(subjects),
-            devices: StringViewArray::from_iter(devices),
+            devices: StringViewArray::from_iter_values(devices),
             device_rows: rows,
             signals: StringViewArray::from_iter(
                 (0..=last).map(|id| of(id).map(|signal| signal.name.to_string())),

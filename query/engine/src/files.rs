@@ -18,7 +18,7 @@ use crate::mask::{Bounds, Mask};
 use crate::tables::{FileKind, LakeFile};
 
 /// Most footers kept in memory; a lake file never changes, so an entry is never stale.
-const FOOTERS_MAX: usize = 4096;
+const FOOTERS_MAX: usize = 1024;
 
 /// A file with its footer read.
 #[derive(Clone)]
@@ -233,4 +233,42 @@ fn pages_of(
     let covered: usize = selectors.iter().map(|selector| selector.row_count).sum();
     let all = usize::try_from(metadata.row_group(group).num_rows()).ok()?;
     (covered == all).then(|| RowSelection::from(selectors))
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas_identity::DeviceNumber;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::mask::Narrow;
+    use crate::tests::fixture::{ROWS, SECOND, T0, readings, scalar_batch, wave_batch, waves, write};
+    use crate::tests::people::World;
+
+    /// For one device and a few seconds, one row group and one page of it are read, not the file.
+    #[test]
+    fn reads_little() {
+        let dir = TempDir::new().unwrap();
+        let world = World::new();
+        let all = Mask::new(world.warrant().spans());
+        let scalar = write(dir.path(), "s", FileKind::Scalar, &scalar_batch(&readings(&[1], 0, ROWS)), 600);
+        let wave = write(dir.path(), "w", FileKind::Wave, &wave_batch(&waves(0, 100)), 600);
+        let footers = Footers::default();
+        let rows = |file: &LakeFile, mask: &Mask| -> u64 {
+            pieces(&footers.open(file).unwrap(), mask).iter().map(|piece| piece.rows).sum()
+        };
+        let number = DeviceNumber(3).0;
+        let narrow = |from: i64, to: i64| Narrow {
+            devices: Some([number].into()),
+            from: Some(T0 + from * SECOND),
+            to: Some(T0 + to * SECOND),
+            ..Narrow::default()
+        };
+        // Twelve hundred rows of twelve devices, fifty to a page; ten of the people may be seen.
+        assert!(rows(&scalar, &all) < 1_200);
+        assert_eq!(rows(&scalar, &all.narrowed(&narrow(60, 70))), 50);
+        assert!(rows(&wave, &all.narrowed(&narrow(100, 110))) <= 100);
+        assert_eq!(rows(&scalar, &all.narrowed(&narrow(5_000, 6_000))), 0);
+        assert!(pieces(&footers.open(&scalar).unwrap(), &Mask::new(&[])).is_empty());
+    }
 }

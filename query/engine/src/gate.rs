@@ -23,7 +23,7 @@ pub const SQL_BYTES_MAX: usize = 64 * 1024;
 /// Most tokens in a statement (white space not counted).
 pub const TOKENS_MAX: usize = 10_000;
 /// Bound of the expression tree's depth: operators, keywords and brackets on one path.
-pub const DEPTH_MAX: u32 = 200;
+pub const DEPTH_MAX: u32 = 400;
 /// Deepest nesting of brackets; the parser itself stops at 50 levels of recursion.
 pub const NESTING_MAX: usize = 40;
 /// Most set operations (`UNION`, `EXCEPT`, `INTERSECT`) in a statement.

@@ -106,6 +106,8 @@ struct Entry {
 pub(crate) struct Mask {
     entries: Vec<Entry>,
     people: Vec<Did>,
+    /// First and last instant of any entry, to answer most questions about another time at once.
+    hull: (i64, i64),
 }
 
 impl Mask {
@@ -130,8 +132,7 @@ impl Mask {
                 who,
             });
         }
-        entries.sort_by_key(|entry| (entry.device, entry.from, entry.to));
-        Self { entries, people }
+        Self::of(entries, people)
     }
 
     /// The same mask, cut down by the user's own predicates.
@@ -151,8 +152,14 @@ impl Mask {
                 entries.push(kept);
             }
         }
+        Self::of(entries, self.people.clone())
+    }
+
+    fn of(mut entries: Vec<Entry>, people: Vec<Did>) -> Self {
         entries.sort_by_key(|entry| (entry.device, entry.from, entry.to));
-        Self { entries, people: self.people.clone() }
+        let from = entries.iter().map(|entry| entry.from).min().unwrap_or(i64::MAX);
+        let to = entries.iter().map(|entry| entry.to).max().unwrap_or(i64::MIN);
+        Self { entries, people, hull: (from, to) }
     }
 
     /// The people named, in the order of [`Interval::who`].
@@ -190,6 +197,9 @@ impl Mask {
 
     /// False only if nothing inside `bounds` can be visible.
     pub(crate) fn any(&self, bounds: &Bounds) -> bool {
+        if bounds.times.1 < self.hull.0 || bounds.times.0 >= self.hull.1 {
+            return false;
+        }
         self.of_devices(bounds.devices.0, bounds.devices.1).iter().any(|entry| {
             entry.from <= bounds.times.1
                 && entry.to > bounds.times.0

@@ -2,12 +2,13 @@
 //! `device`, joined by AND and OR. Such a comparison cannot fail on any value, so it may be used to read
 //! less; it is always AND-ed with the mask and evaluated again above the scan. Anything else yields `None`.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
-use schemas_identity::DeviceNumber;
+use schemas_identity::{DeviceNumber, ShortId};
 use schemas_signals::Registry;
 
 use crate::mask::{Mask, Narrow};
@@ -22,6 +23,8 @@ pub(crate) struct Names<'a> {
     pub mask: &'a Mask,
     /// Short ids of device numbers.
     pub devices: &'a DeviceNames,
+    /// The mask's device numbers by short id, made when first needed.
+    pub numbers: &'a OnceLock<HashMap<ShortId, u32>>,
 }
 
 impl Names<'_> {
@@ -77,6 +80,11 @@ impl Names<'_> {
         }
     }
 
+    fn by_name(&self) -> HashMap<ShortId, u32> {
+        let named = |number: u32| (self.devices)(DeviceNumber(number)).map(|id| (id, number));
+        self.mask.devices().into_iter().filter_map(named).collect()
+    }
+
     fn compare(&self, column: &str, op: Operator, value: &ScalarValue) -> Option<Narrow> {
         match column {
             "ts" => time(op, value),
@@ -87,16 +95,9 @@ impl Names<'_> {
                 Some(Narrow { signals: Some(ids.into_iter().collect()), ..Narrow::default() })
             }
             "device" if op == Operator::Eq => {
-                let wanted = text(value)?;
-                let devices: HashSet<u32> = self
-                    .mask
-                    .devices()
-                    .into_iter()
-                    .filter(|number| {
-                        (self.devices)(DeviceNumber(*number)).is_some_and(|id| id.to_string() == wanted)
-                    })
-                    .collect();
-                Some(Narrow { devices: Some(devices), ..Narrow::default() })
+                let numbers = self.numbers.get_or_init(|| self.by_name());
+                let devices = text(value)?.parse().ok().and_then(|id: ShortId| numbers.get(&id)).copied();
+                Some(Narrow { devices: Some(devices.into_iter().collect()), ..Narrow::default() })
             }
             _ => None,
         }

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::compute::BatchCoalescer;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
@@ -23,7 +24,7 @@ use crate::tables::FileKind;
 /// Most rows of one output batch.
 pub(crate) const BATCH_ROWS_MAX: usize = 8192;
 /// Lake rows decoded at once from a wave file: each may stand for thousands of samples.
-const WAVE_ROWS: usize = 64;
+const WAVE_ROWS: usize = 16;
 /// Most lake batches looked at in one step, so that a scan which shows nothing still yields.
 const STEP_BATCHES_MAX: usize = 16;
 
@@ -85,6 +86,47 @@ pub(crate) enum Step {
     End,
 }
 
+/// Visible rows on their way out, put together to full batches. Where a batch ends must not tell where rows
+/// were left out: whether an expression fails can depend on which rows it is evaluated with.
+enum Outgoing {
+    Rows(Box<BatchCoalescer>),
+    /// No column is asked for; batches carry their number of rows only, and no expression sees them.
+    Counts(VecDeque<RecordBatch>),
+}
+
+impl Outgoing {
+    fn new(schema: &SchemaRef) -> Self {
+        if schema.fields().is_empty() {
+            return Self::Counts(VecDeque::new());
+        }
+        Self::Rows(Box::new(BatchCoalescer::new(Arc::clone(schema), BATCH_ROWS_MAX)))
+    }
+
+    fn push(&mut self, batch: RecordBatch) -> Result<(), ArrowError> {
+        match self {
+            Self::Rows(rows) => rows.push_batch(batch),
+            Self::Counts(batches) => {
+                batches.push_back(batch);
+                Ok(())
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<RecordBatch> {
+        match self {
+            Self::Rows(rows) => rows.next_completed_batch(),
+            Self::Counts(batches) => batches.pop_front(),
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), ArrowError> {
+        match self {
+            Self::Rows(rows) => rows.finish_buffered_batch(),
+            Self::Counts(_) => Ok(()),
+        }
+    }
+}
+
 struct Input {
     kind: FileKind,
     batch: RecordBatch,
@@ -97,6 +139,7 @@ pub(crate) struct PartitionReader {
     units: VecDeque<Unit>,
     open: Option<(FileKind, ParquetRecordBatchReader)>,
     input: Option<Input>,
+    outgoing: Outgoing,
     lookup: Lookup,
 }
 
@@ -104,21 +147,23 @@ impl PartitionReader {
     /// A reader of `units`.
     pub(crate) fn new(shape: Arc<Shape>, units: Vec<Unit>) -> Self {
         let lookup = Lookup::new(Arc::clone(&shape.mask));
-        Self { shape, units: units.into(), open: None, input: None, lookup }
+        let outgoing = Outgoing::new(&shape.schema);
+        Self { shape, units: units.into(), open: None, input: None, outgoing, lookup }
     }
 
     /// The next visible rows. Counts them per person before they are handed out.
     pub(crate) fn step(&mut self) -> Result<Step, ReadError> {
         for _ in 0..STEP_BATCHES_MAX {
-            if let Some(input) = &mut self.input {
-                if input.runs.is_empty() {
-                    self.input = None;
-                } else {
-                    return emit(&self.shape, input).map(Step::Batch);
-                }
+            if let Some(batch) = self.outgoing.next() {
+                return Ok(Step::Batch(batch));
+            }
+            if let Some(input) = self.input.as_mut().filter(|input| !input.runs.is_empty()) {
+                self.outgoing.push(emit(&self.shape, input)?)?;
+                continue;
             }
             let Some((kind, batch)) = self.next_lake_batch()? else {
-                return Ok(Step::End);
+                self.outgoing.finish()?;
+                return Ok(self.outgoing.next().map_or(Step::End, Step::Batch));
             };
             let runs = match kind {
                 FileKind::Scalar => scalar_runs(&batch, &mut self.lookup)?,
@@ -126,7 +171,7 @@ impl PartitionReader {
             };
             self.input = Some(Input { kind, batch, runs });
         }
-        Ok(Step::Nothing)
+        Ok(self.outgoing.next().map_or(Step::Nothing, Step::Batch))
     }
 
     fn next_lake_batch(&mut self) -> Result<Option<(FileKind, RecordBatch)>, ReadError> {

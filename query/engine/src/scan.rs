@@ -5,10 +5,10 @@
 //! Not a filter node: in DataFusion 55 a filter above a raw scan evaluates the user's expression on hidden
 //! rows too, and its errors, EXPLAIN and statistics told their values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -33,7 +33,7 @@ use futures::stream;
 use parking_lot::Mutex;
 use query_audit::Scope;
 use query_consents::Warrant;
-use schemas_identity::Did;
+use schemas_identity::{Did, ShortId};
 use schemas_signals::columns::readings_schema;
 
 use crate::columns::{Column, Labels};
@@ -131,16 +131,21 @@ impl Access {
 /// The table `readings`, as far as one warrant allows it.
 pub(crate) struct Readings {
     reach: Arc<Reach>,
+    numbers: OnceLock<HashMap<ShortId, u32>>,
 }
 
 impl Readings {
     /// The guarded table of one request.
     pub(crate) fn new(reach: Arc<Reach>) -> Self {
-        Self { reach }
+        Self { reach, numbers: OnceLock::new() }
+    }
+
+    fn names(&self) -> Names<'_> {
+        Names { mask: &self.reach.mask, devices: &self.reach.shared.view.devices, numbers: &self.numbers }
     }
 
     fn narrow(&self, filters: &[Expr]) -> Narrow {
-        let names = Names { mask: &self.reach.mask, devices: &self.reach.shared.view.devices };
+        let names = self.names();
         filters.iter().filter_map(|filter| names.narrow(filter)).fold(Narrow::default(), Narrow::and)
     }
 
@@ -178,7 +183,7 @@ impl TableProvider for Readings {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let names = Names { mask: &self.reach.mask, devices: &self.reach.shared.view.devices };
+        let names = self.names();
         Ok(filters
             .iter()
             .map(|filter| match names.narrow(filter) {

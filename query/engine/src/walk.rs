@@ -96,12 +96,12 @@ fn check_pairs(join: &Arc<dyn ExecutionPlan>) -> Result<(), EngineError> {
 
 /// Most rows an operator can give, where its form alone says so.
 fn rows_max(plan: &Arc<dyn ExecutionPlan>) -> Option<u64> {
+    let partitions = u64::try_from(plan.properties().partitioning.partition_count()).ok()?;
     if let Some(fetch) = plan.fetch() {
-        return u64::try_from(fetch).ok();
+        return u64::try_from(fetch).ok()?.checked_mul(partitions);
     }
     if let Some(limit) = plan.downcast_ref::<LocalLimitExec>() {
-        let parts = u64::try_from(plan.properties().partitioning.partition_count()).ok()?;
-        return u64::try_from(limit.fetch()).ok()?.checked_mul(parts);
+        return u64::try_from(limit.fetch()).ok()?.checked_mul(partitions);
     }
     if let Some(limit) = plan.downcast_ref::<GlobalLimitExec>()
         && let Some(fetch) = limit.fetch()
@@ -111,7 +111,7 @@ fn rows_max(plan: &Arc<dyn ExecutionPlan>) -> Option<u64> {
     if let Some(aggregate) = plan.downcast_ref::<AggregateExec>()
         && aggregate.group_expr().expr().is_empty()
     {
-        return u64::try_from(plan.properties().partitioning.partition_count()).ok();
+        return Some(partitions);
     }
     if plan.is::<SortExec>() || passes_through(plan.name()) {
         let children = plan.children();

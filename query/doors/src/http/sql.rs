@@ -48,7 +48,7 @@ async fn answer(
     begun: Instant,
 ) -> Result<Response, Answer> {
     let token = state.authenticate(headers)?;
-    let format = Format::accepted(only(headers, &header::ACCEPT)?).ok_or_else(Answer::not_acceptable)?;
+    let format = Format::accepted(accept(headers).as_deref()).ok_or_else(Answer::not_acceptable)?;
     let question: Question = serde_json::from_slice(&body_of(body).await?).map_err(Answer::bad_request)?;
     let ask = Ask::rows(&token, (state.clock)()).named(only(headers, &PURPOSE)?, only(headers, &STUDY)?);
     let warrant = match state.consents.warrant(ask) {
@@ -88,6 +88,13 @@ async fn answer(
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(MANIFEST, id);
     Ok(response)
+}
+
+/// All `Accept` headers as one list, which is what several of them mean.
+fn accept(headers: &HeaderMap) -> Option<String> {
+    let values: Vec<&str> =
+        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    (!values.is_empty()).then(|| values.join(","))
 }
 
 /// A party with a good token asked for what the token, a study or a role does not give: that is an attempt, and

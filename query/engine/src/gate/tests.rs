@@ -129,7 +129,7 @@ fn deep_statements_are_refused() {
         format!("SELECT x{} FROM (SELECT 1 x)", many(" IS NULL", 1_000)),
         format!("SELECT x{}", many("[1]", 2_000)),
         format!("SELECT 1{}", many(" IN (1)", 2_000)),
-        format!("SELECT ((((1{0}){0}){0}){0})", many("+1", 60)),
+        format!("SELECT ((((1{0}){0}){0}){0})", many("+1", 110)),
         format!("SELECT {}", many("a.", 2_000)),
         format!("SELECT 1 FROM readings{}", many(" JOIN readings USING (ts)", 300)),
     ];

@@ -2,9 +2,9 @@
 //! the visible ones.
 
 mod attacks;
-mod fixture;
+pub(crate) mod fixture;
 mod oracle;
-mod people;
+pub(crate) mod people;
 mod stream;
 
 use std::sync::Arc;

@@ -230,3 +230,17 @@ async fn expiry_ends_the_stream() {
     let engine = engine(&world, lake(dir.path(), 64, |_, _| true), late);
     assert_eq!(ask(&engine, &world, "SELECT * FROM readings").await.unwrap_err().code(), "CONSENT_CHANGED");
 }
+
+/// One principal cannot take all places: the second query of the same one is told to wait.
+#[tokio::test]
+async fn places_per_principal() {
+    let world = World::new();
+    let dir = TempDir::new().unwrap();
+    let engine = engine(&world, big(&dir, 2_000), Options { queries_per_principal_max: 1, ..options() });
+    let sql = "SELECT * FROM readings";
+    let running = engine.run(world.warrant(), sql, RunOptions::default()).await.unwrap();
+    let second = engine.run(world.warrant(), "SELECT 1", RunOptions::default()).await;
+    assert_eq!(second.unwrap_err().code(), "BUSY");
+    drop(running);
+    assert_eq!(world.ending(1).await, Seen::Cancelled);
+}
