@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+mod process;
+mod story;
 mod tidy;
 
 /// The clone this test was built from.

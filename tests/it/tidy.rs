@@ -93,7 +93,9 @@ fn may_know(room: &str) -> &'static [&'static str] {
 /// Inside a room, the only crates that may know their neighbours.
 fn neighbours(name: &str) -> &'static [&'static str] {
     match name {
-        "ingest-pipeline" => &["ingest-intake", "ingest-verify", "ingest-devices", "ingest-wal", "ingest-lake"],
+        "ingest-pipeline" => {
+            &["ingest-intake", "ingest-verify", "ingest-devices", "ingest-wal", "ingest-lake"]
+        }
         "query-doors" | "query-dashboard" => &["query-engine", "query-consents", "query-audit"],
         "query-engine" => &["query-consents", "query-audit"],
         _ => &[],
@@ -236,7 +238,9 @@ fn unsafe_stands_where_the_list_says() {
     let function = ["unsafe", " fn"].concat();
     let found: Vec<String> = sources()
         .into_iter()
-        .filter(|(path, text)| (text.contains(&marker) || text.contains(&function)) && !listed.contains(path.as_str()))
+        .filter(|(path, text)| {
+            (text.contains(&marker) || text.contains(&function)) && !listed.contains(path.as_str())
+        })
         .map(|(path, _)| path)
         .collect();
     assert!(found.is_empty(), "unsafe outside the golden list: {found:?}");

@@ -27,7 +27,8 @@ impl Decimal {
         let (whole, fraction) = body.split_once('.').unwrap_or((body, ""));
         let fraction = fraction.trim_end_matches('0');
         let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-        if whole.is_empty() || !is_number(whole) || !is_number(fraction) || whole.len() + fraction.len() > 18 {
+        if whole.is_empty() || !is_number(whole) || !is_number(fraction) || whole.len() + fraction.len() > 18
+        {
             return None;
         }
         let mantissa: i64 = format!("{whole}{fraction}").parse().ok()?;
@@ -70,7 +71,9 @@ mod tests {
     /// Guarantee: the double that comes out is the double of the text.
     #[test]
     fn doubles_survive() {
-        for text in ["82.72", "0.000000", "-2", "0.890625", "28.39", "-1234.5678", "123456789.123456789", "0.1"] {
+        for text in
+            ["82.72", "0.000000", "-2", "0.890625", "28.39", "-1234.5678", "123456789.123456789", "0.1"]
+        {
             let number = Decimal::parse(text).unwrap();
             let (values, scale) = encode(&[number]);
             let value = match values {

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use schemas_frame::Scale;
 use schemas_identity::{BootId, SecretKey};
 
+use crate::FleetError;
 use crate::decimal::Decimal;
 use crate::stream::{self, Column, Times};
-use crate::FleetError;
 
 /// Largest file that is read.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -60,7 +60,9 @@ fn is_recording(directory: &Path) -> bool {
 impl Recording {
     /// Reads one folder; sensors without a file are left out.
     pub fn load(directory: &Path) -> Result<Recording, FleetError> {
-        let name = directory.file_name().map_or_else(|| "recording".into(), |name| name.to_string_lossy().into_owned());
+        let name = directory
+            .file_name()
+            .map_or_else(|| "recording".into(), |name| name.to_string_lossy().into_owned());
         let mut columns = Vec::new();
         for (file, signals, scale) in SENSORS {
             let path = directory.join(file);
@@ -113,7 +115,11 @@ impl Lines {
     fn read(path: &Path) -> Result<Lines, FleetError> {
         let io = |source| FleetError::Io { path: path.to_owned(), source };
         if fs::metadata(path).map_err(io)?.len() > FILE_BYTES_MAX {
-            return Err(FleetError::Recording { path: path.to_owned(), line: 1, problem: "the file is too large" });
+            return Err(FleetError::Recording {
+                path: path.to_owned(),
+                line: 1,
+                problem: "the file is too large",
+            });
         }
         Ok(Lines { path: path.to_owned(), text: fs::read_to_string(path).map_err(io)? })
     }
@@ -142,7 +148,8 @@ fn load_sensor(path: &Path, signals: &[u32], scale: Option<Scale>) -> Result<Vec
     let rate_text = "expected a rate that divides a second into whole microseconds";
     let rate = lines.header(2, rate_text)?;
     let is_whole = rate.digits == 0 && rate.mantissa > 0 && 1_000_000 % rate.mantissa == 0;
-    let period_us = if is_whole { (1_000_000 / rate.mantissa) as u64 } else { return Err(lines.wrong(2, rate_text)) };
+    let period_us =
+        if is_whole { (1_000_000 / rate.mantissa) as u64 } else { return Err(lines.wrong(2, rate_text)) };
     let times = Times::Regular { start_us, period_us };
     let mut columns: Vec<Column> = signals
         .iter()

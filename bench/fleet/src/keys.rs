@@ -47,7 +47,8 @@ impl Keyring {
             fs::create_dir_all(directory).map_err(io)?;
             let path = directory.join("map.json");
             if path.exists() {
-                let text = fs::read_to_string(&path).map_err(|source| FleetError::Io { path: path.clone(), source })?;
+                let text = fs::read_to_string(&path)
+                    .map_err(|source| FleetError::Io { path: path.clone(), source })?;
                 let problem = "not a JSON object";
                 map = serde_json::from_str(&text).map_err(|_| FleetError::Keys { path, problem })?;
             }

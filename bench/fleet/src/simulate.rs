@@ -45,7 +45,9 @@ impl FromStr for Fault {
             "clock" => Fault::Clock,
             "burst" => Fault::Burst,
             "offline" => Fault::Offline,
-            _ => return Err(format!("`{text}`: faults are gap, dup, replay, bitflip, clock, burst, offline")),
+            _ => {
+                return Err(format!("`{text}`: faults are gap, dup, replay, bitflip, clock, burst, offline"));
+            }
         })
     }
 }
@@ -121,7 +123,13 @@ impl Fleet {
                 last: Vec::new(),
             }
         };
-        Fleet { devices: (0..devices).map(device).collect(), faults: faults.to_vec(), dice: Dice(seed), start_us, round: 0 }
+        Fleet {
+            devices: (0..devices).map(device).collect(),
+            faults: faults.to_vec(),
+            dice: Dice(seed),
+            start_us,
+            round: 0,
+        }
     }
 
     /// The devices.
@@ -136,7 +144,8 @@ impl Fleet {
         self.round += 1;
         let mut sent = Vec::new();
         for device in &mut self.devices {
-            let hit = |dice: &mut Dice, fault| self.faults.contains(&fault) && dice.below(1_000) < FAULT_PER_MILLE;
+            let hit =
+                |dice: &mut Dice, fault| self.faults.contains(&fault) && dice.below(1_000) < FAULT_PER_MILLE;
             let wall_us = if hit(&mut self.dice, Fault::Clock) { t0_us - DECADES_US } else { t0_us };
             let frame = device.measure(wall_us, mono_us, &mut self.dice)?;
             if device.silent_rounds == 0 && hit(&mut self.dice, Fault::Offline) {
@@ -196,7 +205,15 @@ impl Device {
         ];
         for (signal, period_us, scale, raws) in series {
             let Some(values) = OutValues::narrowest(&raws) else { continue };
-            frame = frame.series(OutSeries { signal, offset_us: 0, period_us, scale, values, deltas: None, quality: None });
+            frame = frame.series(OutSeries {
+                signal,
+                offset_us: 0,
+                period_us,
+                scale,
+                values,
+                deltas: None,
+                quality: None,
+            });
         }
         let bytes = frame.sign(&self.key)?;
         self.prev = Frame::parse(&bytes).map_err(schemas_frame::EncodeError)?.digest16();
@@ -212,7 +229,15 @@ mod tests {
     /// Guarantee: a seed replays everything, faults included; without faults every frame is good and in order.
     #[test]
     fn seeds_replay() {
-        let faults = [Fault::Gap, Fault::Dup, Fault::Bitflip, Fault::Clock, Fault::Burst, Fault::Offline, Fault::Replay];
+        let faults = [
+            Fault::Gap,
+            Fault::Dup,
+            Fault::Bitflip,
+            Fault::Clock,
+            Fault::Burst,
+            Fault::Offline,
+            Fault::Replay,
+        ];
         let run = |seed| {
             let mut fleet = Fleet::new(3, seed, &faults, 1_700_000_000_000_000);
             (0..50).flat_map(|_| fleet.next_round().unwrap()).collect::<Vec<_>>()

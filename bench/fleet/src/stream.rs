@@ -80,7 +80,11 @@ impl Column {
             Times::Regular { period_us, .. } => (*period_us, None),
             Times::Irregular(times) => {
                 let steps: Vec<u32> = std::iter::once(0)
-                    .chain(times[range].windows(2).map(|pair| u32::try_from(pair[1] - pair[0]).unwrap_or(u32::MAX)))
+                    .chain(
+                        times[range]
+                            .windows(2)
+                            .map(|pair| u32::try_from(pair[1] - pair[0]).unwrap_or(u32::MAX)),
+                    )
                     .collect();
                 (0, Some(OutDeltas::narrowest(&steps)))
             }

@@ -115,8 +115,11 @@ impl Server {
         if !response.status().is_success() {
             return Err(answer(response)?.refusal());
         }
-        let manifest =
-            response.headers().get("vitalog-manifest").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let manifest = response
+            .headers()
+            .get("vitalog-manifest")
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
         Ok((manifest, Box::new(response.into_body().into_with_config().limit(u64::MAX).reader())))
     }
 
@@ -160,7 +163,8 @@ impl Answer {
     pub(crate) fn refusal(&self) -> anyhow::Error {
         let error = &self.body["error"];
         let code = error["code"].as_str().unwrap_or("");
-        let message = error["message"].as_str().or_else(|| error["hint"].as_str()).unwrap_or("no reason given");
+        let message =
+            error["message"].as_str().or_else(|| error["hint"].as_str()).unwrap_or("no reason given");
         let text = format!("the server refused ({}): {code} {message}", self.status);
         match self.status {
             400 | 401 | 403 | 404 | 409 | 422 => RefusedByPolicy(text).into(),

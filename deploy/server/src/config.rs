@@ -226,7 +226,12 @@ impl Default for ListenConfig {
 
 impl Default for IntakeConfig {
     fn default() -> Self {
-        Self { body_bytes_max: 16 << 20, queue_bytes_max: 64 << 20, queue_frames_max: 262_144, mqtt_connections_max: 10_000 }
+        Self {
+            body_bytes_max: 16 << 20,
+            queue_bytes_max: 64 << 20,
+            queue_frames_max: 262_144,
+            mqtt_connections_max: 10_000,
+        }
     }
 }
 
@@ -326,7 +331,8 @@ impl Config {
             }
         }
         if self.operators.is_empty() && !dev {
-            let message = "name at least one operator did:key (`vitalog key new --out operator.pem`), or use --dev";
+            let message =
+                "name at least one operator did:key (`vitalog key new --out operator.pem`), or use --dev";
             return refused("operators", message.into());
         }
         if !["text", "json"].contains(&self.log.format.as_str()) {
@@ -375,7 +381,10 @@ impl Config {
         ];
         for (key, value, least, most) in limits {
             if value < least || value > most {
-                return Err(ConfigError::Refused { key, message: format!("{value} is not within {least}..={most}") });
+                return Err(ConfigError::Refused {
+                    key,
+                    message: format!("{value} is not within {least}..={most}"),
+                });
             }
         }
         Ok(())
@@ -407,8 +416,10 @@ fn overlay(
         }
         let variable = variable_name(&path);
         let Some(text) = environment(&variable) else { continue };
-        *value = typed(value, &text)
-            .ok_or_else(|| ConfigError::Environment { variable: variable.clone(), message: expected(value) })?;
+        *value = typed(value, &text).ok_or_else(|| ConfigError::Environment {
+            variable: variable.clone(),
+            message: expected(value),
+        })?;
         changed.push(variable);
     }
     Ok(())

@@ -29,7 +29,9 @@ pub(crate) enum DataDirError {
         path: PathBuf,
     },
     /// Written by a newer build.
-    #[error("{path} has format {found}, this build knows up to {FORMAT}: start the newer vitalog that wrote it, or use another --data")]
+    #[error(
+        "{path} has format {found}, this build knows up to {FORMAT}: start the newer vitalog that wrote it, or use another --data"
+    )]
     Newer {
         /// The directory.
         path: PathBuf,
@@ -104,7 +106,8 @@ impl DataDir {
         let lock = Self::lock(root)?;
         if fresh {
             let path = root.join("format");
-            write_durable(&path, format!("{{\"format\":{FORMAT}}}\n").as_bytes(), false).map_err(io(&path))?;
+            write_durable(&path, format!("{{\"format\":{FORMAT}}}\n").as_bytes(), false)
+                .map_err(io(&path))?;
         }
         Self::check_format(root)?;
         for folder in ["keys", "log", "statements", "wal", "lake", "audit"] {
@@ -124,7 +127,8 @@ impl DataDir {
 
     fn lock(root: &Path) -> Result<File, DataDirError> {
         let path = root.join("lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io(&path))?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io(&path))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => Err(DataDirError::Locked { path: root.to_owned() }),
@@ -137,7 +141,8 @@ impl DataDir {
         let text = fs::read_to_string(&path).map_err(io(&path))?;
         let value: serde_json::Value =
             serde_json::from_str(&text).map_err(|_| DataDirError::Foreign { path: root.to_owned() })?;
-        let found = value["format"].as_u64().ok_or_else(|| DataDirError::Foreign { path: root.to_owned() })?;
+        let found =
+            value["format"].as_u64().ok_or_else(|| DataDirError::Foreign { path: root.to_owned() })?;
         if found > FORMAT {
             return Err(DataDirError::Newer { path: root.to_owned(), found });
         }

@@ -29,7 +29,11 @@ pub struct Finding {
 pub type Progress<'a> = dyn FnMut(u64, u64) + 'a;
 
 /// Checks every batch that the log names, and that nothing else lies there. An empty list means all of it fits.
-pub fn audit(directory: &Path, ledger: &dyn Ledger, progress: &mut Progress<'_>) -> Result<Vec<Finding>, LakeError> {
+pub fn audit(
+    directory: &Path,
+    ledger: &dyn Ledger,
+    progress: &mut Progress<'_>,
+) -> Result<Vec<Finding>, LakeError> {
     let named = named_batches(ledger)?;
     let total = named.len() as u64;
     let mut findings = Vec::new();

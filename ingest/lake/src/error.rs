@@ -33,7 +33,9 @@ pub enum LakeError {
         source: ManifestError,
     },
     /// The log names a batch whose manifest is gone or is another one.
-    #[error("log entry {index} names batch {batch}, but {problem}: restore the file from a backup, then run audit")]
+    #[error(
+        "log entry {index} names batch {batch}, but {problem}: restore the file from a backup, then run audit"
+    )]
     Contradiction {
         /// Place in the log.
         index: u64,

@@ -47,8 +47,9 @@ impl Lake {
         for batch in view.batches.iter().rev() {
             let ranges = &batch.manifest.ranges;
             let key = (device, boot);
-            let within =
-                |range: &&schemas_evidence::DeviceRange| (range.device, range.boot) == key && range.first <= seq && seq <= range.last;
+            let within = |range: &&schemas_evidence::DeviceRange| {
+                (range.device, range.boot) == key && range.first <= seq && seq <= range.last
+            };
             if !ranges.iter().any(|range| within(&range)) {
                 continue;
             }
@@ -73,14 +74,20 @@ impl Lake {
         for rows in read_frames(&path)? {
             leaves.extend(rows?.iter().map(|admitted| frame_leaf(&admitted.frame)));
         }
-        let wrong = |_| LakeError::Stored { file: path.display().to_string(), problem: "fewer frames than its ranges say" };
+        let wrong = |_| LakeError::Stored {
+            file: path.display().to_string(),
+            problem: "fewer frames than its ranges say",
+        };
         let siblings = merkle::inclusion_path::<Blake3Frames>(&leaves, u64::from(leaf)).map_err(wrong)?;
         Ok(Some((leaves.len() as u64, siblings)))
     }
 }
 
 /// The evidence file of a batch.
-pub(crate) fn frames_path(directory: &Path, manifest: &BatchManifest) -> Result<std::path::PathBuf, LakeError> {
+pub(crate) fn frames_path(
+    directory: &Path,
+    manifest: &BatchManifest,
+) -> Result<std::path::PathBuf, LakeError> {
     let file = manifest.files.iter().find(|file| file.kind == FileKind::Frames);
     let problem = "the batch has no frames file";
     let file = file.ok_or_else(|| LakeError::Stored { file: manifest.batch.clone(), problem })?;
@@ -106,8 +113,9 @@ fn leaf_of(path: &Path, device: u32, boot: [u8; 8], seq: u64) -> Result<Option<u
         let devices = column("device")?.as_primitive_opt::<UInt32Type>().ok_or_else(|| missing(path))?;
         let boots = column("boot")?.as_fixed_size_binary_opt().ok_or_else(|| missing(path))?;
         let seqs = column("seq")?.as_primitive_opt::<Int64Type>().ok_or_else(|| missing(path))?;
-        let found = (0..rows.num_rows())
-            .find(|&row| devices.value(row) == device && seqs.value(row) == seq as i64 && boots.value(row) == boot);
+        let found = (0..rows.num_rows()).find(|&row| {
+            devices.value(row) == device && seqs.value(row) == seq as i64 && boots.value(row) == boot
+        });
         if let Some(row) = found {
             return Ok(Some(leaves.value(row)));
         }

@@ -106,7 +106,8 @@ pub struct Lake {
 }
 
 fn key_of(admitted: &Admitted) -> Result<FrameKey, LakeError> {
-    let frame = Frame::parse(&admitted.frame).map_err(|error| LakeError::Frame { problem: error.to_string() })?;
+    let frame =
+        Frame::parse(&admitted.frame).map_err(|error| LakeError::Frame { problem: error.to_string() })?;
     Ok((admitted.device, *frame.boot().as_bytes(), frame.seq()))
 }
 
@@ -129,7 +130,8 @@ impl Lake {
     /// What a reader saw when the log had this size: sealed batches only.
     pub fn view_at(&self, log_size: u64) -> Arc<View> {
         let now = self.view();
-        let batches: Vec<_> = now.batches.iter().filter(|batch| batch.entry_index < log_size).cloned().collect();
+        let batches: Vec<_> =
+            now.batches.iter().filter(|batch| batch.entry_index < log_size).cloned().collect();
         Arc::new(View::sealed(log_size, batches))
     }
 

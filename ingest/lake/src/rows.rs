@@ -204,7 +204,8 @@ pub(crate) fn rows(frames: &[Admitted], first_leaf: u32) -> Result<Rows, ArrowEr
     let mut scalars = Scalars::new();
     let mut waves = Waves::new();
     for (admitted, leaf) in frames.iter().zip(first_leaf..) {
-        let frame = Frame::parse(&admitted.frame).map_err(|error| ArrowError::ParseError(error.to_string()))?;
+        let frame =
+            Frame::parse(&admitted.frame).map_err(|error| ArrowError::ParseError(error.to_string()))?;
         let source = Source { admitted, boot: *frame.boot().as_bytes(), seq: frame.seq() as i64, leaf };
         for series in frame.series() {
             // A signal that the registry does not know was dropped by the verdict; its bytes stay in the frame.
@@ -241,7 +242,8 @@ pub(crate) fn evidence(frames: &[Admitted]) -> Result<RecordBatch, ArrowError> {
     let mut code = StringBuilder::new();
     let mut bytes = BinaryBuilder::new();
     for (admitted, index) in frames.iter().zip(0u32..) {
-        let frame = Frame::parse(&admitted.frame).map_err(|error| ArrowError::ParseError(error.to_string()))?;
+        let frame =
+            Frame::parse(&admitted.frame).map_err(|error| ArrowError::ParseError(error.to_string()))?;
         leaf.append_value(index);
         device.append_value(admitted.device);
         boot.append_value(frame.boot().as_bytes())?;

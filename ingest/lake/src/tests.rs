@@ -31,7 +31,15 @@ fn frame(device: u32, seq: u64) -> Admitted {
         .series(series(14, 31_250, &wave))
         .sign(&key)
         .unwrap();
-    Admitted { position: seq, device, t0_us, received_us: t0_us, flags: 0, code: Code::Ok, frame: bytes.into() }
+    Admitted {
+        position: seq,
+        device,
+        t0_us,
+        received_us: t0_us,
+        flags: 0,
+        code: Code::Ok,
+        frame: bytes.into(),
+    }
 }
 
 fn open(directory: &Path, ledger: &Arc<MemoryLedger>) -> Lake {
@@ -59,15 +67,19 @@ fn rows_are_never_doubled_or_lost() {
     let (directory, ledger) = (tempfile::tempdir().unwrap(), ledger());
     let lake = open(directory.path(), &ledger);
     lake.push(vec![frame(0, 0), frame(0, 1)]).unwrap();
-    let rows = |chunks: &[arrow::array::RecordBatch]| chunks.iter().map(|chunk| chunk.num_rows()).sum::<usize>();
+    let rows =
+        |chunks: &[arrow::array::RecordBatch]| chunks.iter().map(|chunk| chunk.num_rows()).sum::<usize>();
     assert_eq!((rows(&lake.view().tail_scalar), rows(&lake.view().tail_wave)), (6, 2));
     lake.seal().unwrap().unwrap();
     let view = lake.view();
     assert_eq!((rows(&view.tail_scalar), view.batches.len(), view.log_size), (0, 1, 1));
     let file = std::fs::File::open(
-        directory.path().join(&view.batches[0].manifest.files.iter().find(|file| file.rows == 6).unwrap().name),
+        directory
+            .path()
+            .join(&view.batches[0].manifest.files.iter().find(|file| file.rows == 6).unwrap().name),
     );
-    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file.unwrap()).unwrap();
+    let reader =
+        parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file.unwrap()).unwrap();
     let stored = reader.build().unwrap().next().unwrap().unwrap();
     let raw: Vec<i64> = stored["raw"].as_primitive::<Int64Type>().values().to_vec();
     assert_eq!(raw, [8_200, 8_300, 8_250, 8_200, 8_300, 8_251]);
@@ -100,7 +112,8 @@ fn frames_are_found_with_their_path() {
     let Place::Batch { leaf, .. } = stored.place else { panic!("sealed") };
     let (size, path) = lake.inclusion(&id, leaf).unwrap().unwrap();
     let root = lake.view().batches[0].manifest.root;
-    merkle::verify_inclusion::<Blake3Frames>(&frame_leaf(&stored.frame), u64::from(leaf), size, &path, &root).unwrap();
+    merkle::verify_inclusion::<Blake3Frames>(&frame_leaf(&stored.frame), u64::from(leaf), size, &path, &root)
+        .unwrap();
     assert!(lake.find(1, [1; 8], 99).unwrap().is_none());
     lake.push(vec![frame(2, 0)]).unwrap();
     assert_eq!(lake.find(2, [2; 8], 0).unwrap().unwrap().place, Place::Tail);
@@ -138,7 +151,10 @@ fn audit_finds_every_change() {
             bad[at] ^= 1;
             std::fs::write(&path, &bad).unwrap();
             let found = findings(directory.path(), &ledger);
-            assert!(found.iter().any(|finding| finding.batch == id && finding.file == name), "{name} byte {at}");
+            assert!(
+                found.iter().any(|finding| finding.batch == id && finding.file == name),
+                "{name} byte {at}"
+            );
         }
         std::fs::remove_file(&path).unwrap();
         assert!(!findings(directory.path(), &ledger).is_empty(), "{name} missing");

@@ -51,7 +51,9 @@ fn hint_of(code: Code) -> Option<String> {
         Code::KeyUnknown => "no device with this kid is enrolled",
         Code::KeyRevoked => "this key is revoked: rotate it with the maker",
         Code::SigBad => "the signature does not verify under the enrolled key",
-        Code::Equivocation => "another frame has this device, boot and seq: use a new boot id after losing state",
+        Code::Equivocation => {
+            "another frame has this device, boot and seq: use a new boot id after losing state"
+        }
         Code::SeqOld => "this seq was given up or erased",
         Code::NotBound => "nobody wears this device at that time: bind it; the frame is kept",
         Code::RetryAfter => RETRY_HINT,

@@ -29,9 +29,8 @@ impl Metrics {
     pub fn register(registry: &Registry) -> Result<Metrics, prometheus::Error> {
         let counter = |name: &str, help: &str| IntCounter::new(name, help);
         let gauge = |name: &str, help: &str| IntGauge::new(name, help);
-        let histogram = |name: &str, help: &str| {
-            Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets()))
-        };
+        let histogram =
+            |name: &str, help: &str| Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets()));
         let metrics = Metrics {
             verdicts: IntCounterVec::new(
                 Opts::new("vitalog_pipeline_verdicts_total", "Frames by verdict code."),
@@ -39,13 +38,22 @@ impl Metrics {
             )?,
             readings: counter("vitalog_pipeline_readings_total", "Samples in frames that were kept.")?,
             groups: counter("vitalog_pipeline_groups_total", "Groups of frames made durable with one sync.")?,
-            decide_seconds: histogram("vitalog_pipeline_decide_seconds", "From taking a group to answering it.")?,
+            decide_seconds: histogram(
+                "vitalog_pipeline_decide_seconds",
+                "From taking a group to answering it.",
+            )?,
             seal_seconds: histogram("vitalog_pipeline_seal_seconds", "Writing and committing one batch.")?,
             batches: counter("vitalog_pipeline_batches_total", "Batches committed to the log.")?,
-            seal_failures: counter("vitalog_pipeline_seal_failures_total", "Seals that failed and were repeated.")?,
+            seal_failures: counter(
+                "vitalog_pipeline_seal_failures_total",
+                "Seals that failed and were repeated.",
+            )?,
             wal_bytes: gauge("vitalog_pipeline_wal_bytes", "Bytes of write-ahead log segments in use.")?,
             tail_frames: gauge("vitalog_pipeline_tail_frames", "Frames that wait for the next batch.")?,
-            tail_bytes: gauge("vitalog_pipeline_tail_bytes", "Bytes of frames that wait for the next batch.")?,
+            tail_bytes: gauge(
+                "vitalog_pipeline_tail_bytes",
+                "Bytes of frames that wait for the next batch.",
+            )?,
         };
         registry.register(Box::new(metrics.verdicts.clone()))?;
         for counter in [&metrics.readings, &metrics.groups, &metrics.batches, &metrics.seal_failures] {

@@ -88,7 +88,8 @@ impl Book {
         }
         let mut content = Vec::with_capacity(bytes as usize);
         file.read_to_end(&mut content).map_err(io)?;
-        let (records, end) = parse(&content).map_err(|offset| BookError::Damaged { path: path.clone(), offset })?;
+        let (records, end) =
+            parse(&content).map_err(|offset| BookError::Damaged { path: path.clone(), offset })?;
         if end < bytes {
             tracing::warn!(bytes = bytes - end, "cutting a torn record off the statement book");
             file.set_len(end).and_then(|()| file.sync_all()).map_err(io)?;
@@ -172,6 +173,7 @@ fn parse_one(content: &[u8]) -> Option<(Record, usize)> {
 
 /// Whether a record that does not fit can be the torn last one: nothing as long as a record follows its claimed end.
 fn torn_tail(content: &[u8]) -> bool {
-    let claimed = content.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes) as usize;
+    let claimed =
+        content.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes) as usize;
     content.len() <= HEADER_BYTES + claimed.clamp(SALT_BYTES, SALT_BYTES + JWS_BYTES_MAX)
 }

@@ -204,7 +204,13 @@ impl Statements {
     }
 
     /// Folds a statement that is in book and log.
-    fn take(&self, inner: &mut Inner, statement: Statement, record: &Record, index: u64) -> Result<Receipt, Refused> {
+    fn take(
+        &self,
+        inner: &mut Inner,
+        statement: Statement,
+        record: &Record,
+        index: u64,
+    ) -> Result<Receipt, Refused> {
         let mut register = Register::clone(&inner.register);
         let mut consent = ConsentState::clone(&inner.consent);
         consent.apply(&inner.register, &statement, index).map_err(consent_refused)?;

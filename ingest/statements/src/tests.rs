@@ -1,8 +1,8 @@
 //! Statements against crashes, repetition and strangers.
 
 use schemas_evidence::MemoryLedger;
-use schemas_identity::statement::{Body, proof_of_possession, sign};
 use schemas_identity::SecretKey;
+use schemas_identity::statement::{Body, proof_of_possession, sign};
 use serde_json::{Value, json};
 
 use super::*;

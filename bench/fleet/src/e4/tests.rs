@@ -7,7 +7,10 @@ use super::*;
 fn folder() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
-    write("ACC.csv", &format!("1644226061.00, 1644226061.00, 1644226061.00\n32, 32, 32\n{}", "-2,43,127\n".repeat(700)));
+    write(
+        "ACC.csv",
+        &format!("1644226061.00, 1644226061.00, 1644226061.00\n32, 32, 32\n{}", "-2,43,127\n".repeat(700)),
+    );
     write("HR.csv", "1644226071.000000\n1.000000\n83.00\n82.72\n");
     write("IBI.csv", "1644226061.000000, IBI\n9.5,0.890625\n10.390625,0.859375\n");
     directory
@@ -54,8 +57,10 @@ fn damaged_files_are_named() {
 /// Guarantee: every value of a real recording comes out as the very double of its text.
 #[test]
 fn real_values_survive() {
-    let root = std::env::var_os("VITALOG_SHARED")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")), PathBuf::from);
+    let root = std::env::var_os("VITALOG_SHARED").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")),
+        PathBuf::from,
+    );
     let directory = root.join("data/e4_stress_predict/S01");
     if !directory.is_dir() {
         eprintln!("skipped: the recordings are not beside this clone (VITALOG_SHARED)");

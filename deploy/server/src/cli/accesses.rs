@@ -37,8 +37,14 @@ pub(crate) fn run(arguments: &AccessReportArguments) -> anyhow::Result<Exit> {
         };
         say(format!(
             "no {}  {}  {}  purpose {}  study {}  signals {}  rows {}  {}",
-            plain("number"), plain("at"), plain("recipient"), plain("purpose"), plain("study"), plain("signals"),
-            plain("rows"), plain("outcome"),
+            plain("number"),
+            plain("at"),
+            plain("recipient"),
+            plain("purpose"),
+            plain("study"),
+            plain("signals"),
+            plain("rows"),
+            plain("outcome"),
         ));
     }
     Ok(Exit::Done)

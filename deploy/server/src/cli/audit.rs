@@ -46,7 +46,8 @@ pub(crate) fn findings(config: &Config, progress: &ProgressBar) -> anyhow::Resul
         }
         Err(error) => add("log", "", "", error.to_string()),
     }
-    let opened = ingest_tlog::FileLog::open(&data.folder("log"), &config.origin, key, ingest_tlog::Options::default());
+    let opened =
+        ingest_tlog::FileLog::open(&data.folder("log"), &config.origin, key, ingest_tlog::Options::default());
     let log = match opened {
         Ok(log) => log,
         Err(error) => {
@@ -81,7 +82,13 @@ pub(crate) fn run(arguments: &AuditArguments) -> anyhow::Result<Exit> {
     } else {
         for finding in &found {
             let text = |name: &str| finding[name].as_str().unwrap_or("").to_owned();
-            say(format!("{}: batch {} file {}: {}", text("part"), text("batch"), text("file"), text("problem")));
+            say(format!(
+                "{}: batch {} file {}: {}",
+                text("part"),
+                text("batch"),
+                text("file"),
+                text("problem")
+            ));
         }
     }
     Ok(if is_clean { Exit::Done } else { Exit::Refused })

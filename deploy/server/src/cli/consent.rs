@@ -18,10 +18,14 @@ const STALE_RETRIES_MAX: u32 = 5;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConsentCommand {
     /// Allow somebody to see signals for a purpose.
-    #[command(after_help = "Example: vitalog consent grant --key p.pem --to did:key:z6Mk... --signals heart_rate,spo2 --purpose HRESCH\n     or: vitalog consent grant --key p.pem --file grant.json")]
+    #[command(
+        after_help = "Example: vitalog consent grant --key p.pem --to did:key:z6Mk... --signals heart_rate,spo2 --purpose HRESCH\n     or: vitalog consent grant --key p.pem --file grant.json"
+    )]
     Grant(GrantArguments),
     /// Forbid what another grant would allow; a deny always wins.
-    #[command(after_help = "Example: vitalog consent deny --key p.pem --to did:key:z6Mk... --signals '*' --purpose HRESCH")]
+    #[command(
+        after_help = "Example: vitalog consent deny --key p.pem --to did:key:z6Mk... --signals '*' --purpose HRESCH"
+    )]
     Deny(GrantArguments),
     /// Take a grant back; `*` takes all of them back.
     #[command(after_help = "Example: vitalog consent revoke --key p.pem '*'")]
@@ -104,7 +108,9 @@ fn grantee(text: &str) -> anyhow::Result<Value> {
         return Ok(json!({"kind": "party", "value": text}));
     }
     match text.split_once(':') {
-        Some((kind @ ("role" | "study"), value)) if !value.is_empty() => Ok(json!({"kind": kind, "value": value})),
+        Some((kind @ ("role" | "study"), value)) if !value.is_empty() => {
+            Ok(json!({"kind": kind, "value": value}))
+        }
         _ => bail!("--to takes a did:key, role:NAME or study:ID, not `{text}`"),
     }
 }
@@ -119,7 +125,8 @@ fn fields(arguments: &GrantArguments, subject: &str) -> anyhow::Result<Map<Strin
     if let Some(to) = &arguments.to {
         set("grantee", grantee(to)?);
     }
-    let lists = [("signals", &arguments.signals), ("devices", &arguments.devices), ("purposes", &arguments.purpose)];
+    let lists =
+        [("signals", &arguments.signals), ("devices", &arguments.devices), ("purposes", &arguments.purpose)];
     for (name, list) in lists {
         if !list.is_empty() {
             set(name, if name == "devices" && list == &["*"] { "*".into() } else { json!(list) });
@@ -147,7 +154,8 @@ fn fields(arguments: &GrantArguments, subject: &str) -> anyhow::Result<Map<Strin
 
 fn read_fields(path: &Path) -> anyhow::Result<Map<String, Value>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not a JSON object of grant fields", path.display()))
+    serde_json::from_str(&text)
+        .with_context(|| format!("{} is not a JSON object of grant fields", path.display()))
 }
 
 fn fill_defaults(fields: &mut Map<String, Value>, subject: &str) -> anyhow::Result<()> {
@@ -181,7 +189,9 @@ fn head(client: &ClientOptions, key: &SecretKey) -> anyhow::Result<Option<Statem
         return Err(answer.refusal());
     }
     match answer.body["head"].as_str() {
-        Some(text) => Ok(Some(text.parse().map_err(|_| anyhow::anyhow!("the server named a head that is no id"))?)),
+        Some(text) => {
+            Ok(Some(text.parse().map_err(|_| anyhow::anyhow!("the server named a head that is no id"))?))
+        }
         None => Ok(None),
     }
 }
@@ -271,7 +281,9 @@ pub(crate) fn run(command: &ConsentCommand) -> anyhow::Result<Exit> {
     match command {
         ConsentCommand::Grant(arguments) => state(arguments, "grant"),
         ConsentCommand::Deny(arguments) => state(arguments, "deny"),
-        ConsentCommand::Revoke { grant, key, client } => receipt(client, &revoke(client, &key::read(key)?, grant)?),
+        ConsentCommand::Revoke { grant, key, client } => {
+            receipt(client, &revoke(client, &key::read(key)?, grant)?)
+        }
         ConsentCommand::List { key, client } => list(key, client),
         ConsentCommand::Show { id, key, client } => show(id, key, client),
     }

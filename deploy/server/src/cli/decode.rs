@@ -56,7 +56,10 @@ fn frame_json(bytes: &[u8], key: Option<&Did>) -> (Value, Code) {
     let frame = match Frame::parse(bytes) {
         Ok(frame) => frame,
         Err(error) => {
-            return (json!({"bytes": bytes.len(), "verdict": Code::Decode, "hint": error.hint()}), Code::Decode);
+            return (
+                json!({"bytes": bytes.len(), "verdict": Code::Decode, "hint": error.hint()}),
+                Code::Decode,
+            );
         }
     };
     let found = ingest_devices::assess(&frame, Registry::builtin());
@@ -74,8 +77,8 @@ fn frame_json(bytes: &[u8], key: Option<&Did>) -> (Value, Code) {
 }
 
 pub(crate) fn run(arguments: &DecodeArguments) -> anyhow::Result<Exit> {
-    let content =
-        std::fs::read(&arguments.file).with_context(|| format!("cannot read {}", arguments.file.display()))?;
+    let content = std::fs::read(&arguments.file)
+        .with_context(|| format!("cannot read {}", arguments.file.display()))?;
     let mut rest = content.as_slice();
     let mut exit = Exit::Done;
     loop {

@@ -58,7 +58,10 @@ impl Running {
             .context("cannot start the server")?;
         let mut running = Running {
             child,
-            options: ClientOptions { server: Server { url: String::new(), aud: DEV_ORIGIN.into() }, json: false },
+            options: ClientOptions {
+                server: Server { url: String::new(), aud: DEV_ORIGIN.into() },
+                json: false,
+            },
         };
         let addresses = running.wait_ready(&ready)?;
         let http = addresses["http"].as_str().context("the ready file names no HTTP address")?;
@@ -73,7 +76,9 @@ impl Running {
                 return Ok(serde_json::from_str(&text)?);
             }
             if let Some(status) = self.child.try_wait()? {
-                bail!("the server ended before it was ready ({status}); see server.log in the data directory");
+                bail!(
+                    "the server ended before it was ready ({status}); see server.log in the data directory"
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -88,7 +93,10 @@ impl Running {
         }
         let started = Instant::now();
         while self.child.try_wait()?.is_none() {
-            ensure!(started.elapsed() < Duration::from_secs(STOP_SECONDS_MAX), "the server did not stop in time");
+            ensure!(
+                started.elapsed() < Duration::from_secs(STOP_SECONDS_MAX),
+                "the server did not stop in time"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
@@ -189,13 +197,19 @@ impl Story {
         let receipt = consent::grant_fields(&self.running.options, &self.patient, "grant", &fields)?;
         let rows = self.count()?;
         ensure!(rows > 0, "the grant opened nothing");
-        self.tell(&format!("the patient grants with their own key (log index {}): SQL counts {rows} readings", receipt["log_index"]));
+        self.tell(&format!(
+            "the patient grants with their own key (log index {}): SQL counts {rows} readings",
+            receipt["log_index"]
+        ));
         let started = Instant::now();
         consent::revoke(&self.running.options, &self.patient, "*")?;
         let rows = self.count()?;
         let took = started.elapsed();
         ensure!(rows == 0, "rows were visible after the revocation: {rows}");
-        self.tell(&format!("the patient revokes; the next SQL counts {rows}, {:.1} ms after the click", took.as_secs_f64() * 1e3));
+        self.tell(&format!(
+            "the patient revokes; the next SQL counts {rows}, {:.1} ms after the click",
+            took.as_secs_f64() * 1e3
+        ));
         self.report()
     }
 
@@ -206,7 +220,10 @@ impl Story {
         let accesses = answer.body["accesses"].as_array().cloned().unwrap_or_default();
         ensure!(accesses.len() >= 2, "the access report misses queries: {}", answer.body);
         let rows: u64 = accesses.iter().filter_map(|access| access["rows"].as_u64()).sum();
-        self.tell(&format!("the access report lists {} attempts on this person for {PURPOSE}, {rows} rows released", accesses.len()));
+        self.tell(&format!(
+            "the access report lists {} attempts on this person for {PURPOSE}, {rows} rows released",
+            accesses.len()
+        ));
         Ok(())
     }
 
@@ -219,8 +236,10 @@ impl Story {
         let key = std::fs::read_to_string(self.directory.join("data/keys/log.pem"))?;
         let key = SecretKey::from_pem(&key)?;
         let log = schemas_evidence::note::NoteKey::log(DEV_ORIGIN, key.public())?;
-        let policy = schemas_evidence::policy::Policy::of_log(log, &[crate::serve::dev_maker().public().did()]);
-        schemas_evidence::evidence::Evidence::verify(&evidence, &policy).context("the proof does not verify")?;
+        let policy =
+            schemas_evidence::policy::Policy::of_log(log, &[crate::serve::dev_maker().public().did()]);
+        schemas_evidence::evidence::Evidence::verify(&evidence, &policy)
+            .context("the proof does not verify")?;
         let mut forged = evidence.clone();
         let middle = forged.len() / 2;
         forged[middle] ^= 1;
@@ -255,7 +274,10 @@ fn tamper(directory: &Path) -> anyhow::Result<String> {
     std::fs::write(path, bytes)?;
     let found = super::audit::findings(&config, &hidden)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let batch = found.iter().find(|finding| finding["file"] == name.as_str()).and_then(|finding| finding["batch"].as_str());
+    let batch = found
+        .iter()
+        .find(|finding| finding["file"] == name.as_str())
+        .and_then(|finding| finding["batch"].as_str());
     let batch = batch.context("the audit did not find the changed byte")?;
     Ok(format!("one byte of a Parquet file changed: audit, clean before, names batch {batch}"))
 }

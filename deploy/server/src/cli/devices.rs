@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use schemas_identity::statement::{
-    Bind, Body, Enrol, RevokeKey, Rotate, proof_of_possession, sign_with_co,
-};
+use schemas_identity::statement::{Bind, Body, Enrol, RevokeKey, Rotate, proof_of_possession, sign_with_co};
 use schemas_identity::token::Scope;
 use schemas_identity::{Did, SecretKey, ShortId, time};
 use serde_json::{Value, json};
@@ -128,7 +126,12 @@ fn or_already(answer: Answer, codes: &[&str]) -> anyhow::Result<Value> {
 }
 
 /// Enrols a device; one that is enrolled already is fine.
-pub(crate) fn enrol_device(server: &Server, device: &SecretKey, maker: &SecretKey, model: &str) -> anyhow::Result<Value> {
+pub(crate) fn enrol_device(
+    server: &Server,
+    device: &SecretKey,
+    maker: &SecretKey,
+    model: &str,
+) -> anyhow::Result<Value> {
     let answer = server.state_answer(&enrolment(server, device, maker, model), maker)?;
     or_already(answer, &["duplicate-key"])
 }

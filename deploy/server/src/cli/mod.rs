@@ -39,7 +39,9 @@ enum Command {
     #[command(after_help = "Example: vitalog demo --keep /tmp/story")]
     Demo(demo::DemoArguments),
     /// Serve every door in one process until SIGTERM or Ctrl-C.
-    #[command(after_help = "Examples:\n  vitalog serve --dev --data ./data\n  vitalog serve --config /etc/vitalog.toml --ready-file /run/vitalog/ready")]
+    #[command(
+        after_help = "Examples:\n  vitalog serve --dev --data ./data\n  vitalog serve --config /etc/vitalog.toml --ready-file /run/vitalog/ready"
+    )]
     Serve(serve::ServeArguments),
     /// Check a configuration file and print what it means; a bad key is named with its line.
     #[command(after_help = "Example: vitalog check-config vitalog.toml")]
@@ -60,34 +62,47 @@ enum Command {
     #[command(after_help = "Example: vitalog rotate --old d.pem --new d2.pem --maker-key maker.pem")]
     Rotate(devices::RotateArguments),
     /// Declare a key dead, from a moment on if it is known.
-    #[command(after_help = "Example: vitalog revoke-key did:key:z6Mk... --key maker.pem --compromised-from 2026-01-01T00:00:00Z")]
+    #[command(
+        after_help = "Example: vitalog revoke-key did:key:z6Mk... --key maker.pem --compromised-from 2026-01-01T00:00:00Z"
+    )]
     RevokeKey(devices::RevokeKeyArguments),
     /// Devices: keys, bindings, last durable frame, gaps.
     #[command(after_help = "Example: vitalog devices --json")]
     Devices(devices::DevicesArguments),
     /// Say who wears a device, signed by the wearer and by the device (or a registrar).
-    #[command(after_help = "Example: vitalog bind --device 0123456789abcdef --subject-key p.pem --device-key d.pem")]
+    #[command(
+        after_help = "Example: vitalog bind --device 0123456789abcdef --subject-key p.pem --device-key d.pem"
+    )]
     Bind(devices::BindArguments),
     /// Grant, deny, revoke, list and show consent.
-    #[command(subcommand, after_help = "Example: vitalog consent grant --key p.pem --to did:key:z6Mk... --signals vitals --purpose HRESCH")]
+    #[command(
+        subcommand,
+        after_help = "Example: vitalog consent grant --key p.pem --to did:key:z6Mk... --signals vitals --purpose HRESCH"
+    )]
     Consent(consent::ConsentCommand),
     /// Sign a token to ask with; print it.
     #[command(after_help = "Example: T=$(vitalog token --key researcher.pem --purpose HRESCH)")]
     Token(token::TokenArguments),
     /// Ask in SQL.
-    #[command(after_help = "Example: vitalog sql \"SELECT signal, count(*) FROM readings GROUP BY signal\" --token $T")]
+    #[command(
+        after_help = "Example: vitalog sql \"SELECT signal, count(*) FROM readings GROUP BY signal\" --token $T"
+    )]
     Sql(sql::SqlArguments),
     /// Send real recordings as signed frames.
     #[command(subcommand, after_help = "Example: vitalog replay e4 ./S01 --keys ./keys")]
     Replay(replay::ReplayCommand),
     /// Send a seeded fleet's frames, with faults if asked.
-    #[command(after_help = "Example: vitalog simulate --devices 10 --rate 5 --faults gap,dup,bitflip --seed 7")]
+    #[command(
+        after_help = "Example: vitalog simulate --devices 10 --rate 5 --faults gap,dup,bitflip --seed 7"
+    )]
     Simulate(replay::SimulateArguments),
     /// Show a frame field by field, with the verdict it would get.
     #[command(after_help = "Example: vitalog decode frame.bin")]
     Decode(decode::DecodeArguments),
     /// Fetch the proof of one stored frame; check it with vitalog-verify.
-    #[command(after_help = "Example: vitalog prove --device 0123456789abcdef --boot 00..00 --seq 17 --key p.pem --out f.evidence")]
+    #[command(
+        after_help = "Example: vitalog prove --device 0123456789abcdef --boot 00..00 --seq 17 --key p.pem --out f.evidence"
+    )]
     Prove(prove::ProveArguments),
     /// Who read my data, why, when, which signals, how many rows; and who was refused.
     #[command(after_help = "Example: vitalog access-report --key p.pem")]

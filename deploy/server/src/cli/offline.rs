@@ -50,7 +50,8 @@ pub(crate) fn policy(command: &PolicyCommand) -> anyhow::Result<Exit> {
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let key = SecretKey::from_pem(&text).with_context(|| format!("{} holds no key", path.display()))?;
     let log = NoteKey::log(&config.origin, key.public())?;
-    let makers = if maker.is_empty() { vec![crate::serve::dev_maker().public().did()] } else { maker.clone() };
+    let makers =
+        if maker.is_empty() { vec![crate::serve::dev_maker().public().did()] } else { maker.clone() };
     say(Policy::of_log(log, &makers).to_text().trim_end());
     Ok(Exit::Done)
 }

@@ -42,7 +42,8 @@ pub(crate) fn run(arguments: &ProveArguments) -> anyhow::Result<Exit> {
         None => crate::serve::dev_maker(),
     };
     let server = &arguments.client.server;
-    let path = format!("/v1/evidence?device={}&boot={}&seq={}", arguments.device, arguments.boot, arguments.seq);
+    let path =
+        format!("/v1/evidence?device={}&boot={}&seq={}", arguments.device, arguments.boot, arguments.seq);
     let started = Instant::now();
     let bytes = loop {
         let token = server.own_token(&key, "PATRQT", Scope::Sql)?;
@@ -58,7 +59,9 @@ pub(crate) fn run(arguments: &ProveArguments) -> anyhow::Result<Exit> {
         }
     };
     match &arguments.out {
-        Some(path) => std::fs::write(path, &bytes).with_context(|| format!("cannot write {}", path.display()))?,
+        Some(path) => {
+            std::fs::write(path, &bytes).with_context(|| format!("cannot write {}", path.display()))?
+        }
         None => std::io::stdout().lock().write_all(&bytes)?,
     }
     eprintln!("{} bytes; check with: vitalog-verify evidence FILE --policy POLICY", bytes.len());

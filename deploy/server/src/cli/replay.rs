@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use bench_fleet::e4;
 use bench_fleet::keys::{Keyring, Person};
 use bench_fleet::send::{HttpSender, SendOptions, Tally};
 use bench_fleet::simulate::{Fault, Fleet};
-use bench_fleet::e4;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use schemas_identity::SecretKey;
@@ -72,13 +72,25 @@ fn bar(length: u64) -> ProgressBar {
     bar
 }
 
-fn register(client: &ClientOptions, device: &SecretKey, subject: &SecretKey, maker: &SecretKey, model: &str) -> anyhow::Result<()> {
+fn register(
+    client: &ClientOptions,
+    device: &SecretKey,
+    subject: &SecretKey,
+    maker: &SecretKey,
+    model: &str,
+) -> anyhow::Result<()> {
     devices::enrol_device(&client.server, device, maker, model)?;
     devices::bind_device(&client.server, device.public().short_id(), subject, device, None, None)?;
     Ok(())
 }
 
-fn summary(client: &ClientOptions, people: usize, values: u64, tally: &Tally, started: Instant) -> anyhow::Result<Exit> {
+fn summary(
+    client: &ClientOptions,
+    people: usize,
+    values: u64,
+    tally: &Tally,
+    started: Instant,
+) -> anyhow::Result<Exit> {
     let seconds = started.elapsed().as_secs_f64();
     if client.json {
         say_json(&json!({
@@ -87,8 +99,12 @@ fn summary(client: &ClientOptions, people: usize, values: u64, tally: &Tally, st
         }));
     } else {
         let rate = values as f64 / seconds.max(1e-9);
-        let codes: Vec<String> = tally.by_code.iter().map(|(code, count)| format!("{code} {count}")).collect();
-        say(format!("{people} people, {} frames, {values} values, {} bytes in {seconds:.1} s ({rate:.0} values/s)", tally.frames, tally.bytes));
+        let codes: Vec<String> =
+            tally.by_code.iter().map(|(code, count)| format!("{code} {count}")).collect();
+        say(format!(
+            "{people} people, {} frames, {values} values, {} bytes in {seconds:.1} s ({rate:.0} values/s)",
+            tally.frames, tally.bytes
+        ));
         say(format!("verdicts: {}; requests repeated: {}", codes.join(", "), tally.retries));
     }
     Ok(if tally.refused() == 0 { Exit::Done } else { Exit::Refused })

@@ -81,7 +81,8 @@ pub(crate) fn run(arguments: &SqlArguments) -> anyhow::Result<Exit> {
 
 fn deliver(format: Format, body: &mut dyn Read, out: Option<&Path>) -> anyhow::Result<()> {
     if let Some(path) = out {
-        let mut file = std::fs::File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+        let mut file =
+            std::fs::File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
         match format {
             Format::Table => table(body, &mut file)?,
             _ => drop(std::io::copy(body, &mut file).context("the answer broke off: ask again")?),
@@ -99,7 +100,8 @@ fn deliver(format: Format, body: &mut dyn Read, out: Option<&Path>) -> anyhow::R
 }
 
 fn table(body: &mut dyn Read, out: &mut dyn Write) -> anyhow::Result<()> {
-    let reader = arrow::ipc::reader::StreamReader::try_new(body, None).context("the answer is not an Arrow stream")?;
+    let reader =
+        arrow::ipc::reader::StreamReader::try_new(body, None).context("the answer is not an Arrow stream")?;
     let schema = reader.schema();
     let mut batches = Vec::new();
     let mut rows = 0;

@@ -109,7 +109,14 @@ mod tests {
     /// Guarantee: a duration is read as written or refused, never guessed.
     #[test]
     fn durations() {
-        let data = [("90", Ok(90)), ("15m", Ok(900)), ("1h", Ok(3600)), ("24h", Ok(86400)), ("1d", Err(())), ("h", Err(()))];
+        let data = [
+            ("90", Ok(90)),
+            ("15m", Ok(900)),
+            ("1h", Ok(3600)),
+            ("24h", Ok(86400)),
+            ("1d", Err(())),
+            ("h", Err(())),
+        ];
         for (text, expected) in data {
             assert_eq!(seconds(text).map_err(|_| ()), expected, "{text}");
         }

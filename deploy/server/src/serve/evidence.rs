@@ -26,8 +26,11 @@ struct Refusal(StatusCode, &'static str, &'static str);
 const ABSENT: Refusal = Refusal(StatusCode::NOT_FOUND, "not-found", "no such frame that you may see");
 const BROKEN: Refusal =
     Refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the stored evidence cannot be read: run audit");
-const NOT_YET: Refusal =
-    Refusal(StatusCode::CONFLICT, "not-yet", "the frame is durable, its batch is not sealed yet: ask again in some seconds");
+const NOT_YET: Refusal = Refusal(
+    StatusCode::CONFLICT,
+    "not-yet",
+    "the frame is durable, its batch is not sealed yet: ask again in some seconds",
+);
 
 fn broken(error: impl std::fmt::Display) -> Refusal {
     tracing::error!(%error, "evidence cannot be made");

@@ -41,8 +41,9 @@ impl Gatekeeper for TokenGatekeeper {
         };
         let text = std::str::from_utf8(password).map_err(drop)?;
         let token = Token::parse(text, &self.origin, now_s()).map_err(drop)?;
-        let names_itself = username
-            .is_none_or(|name| name == token.iss.to_string() || name == token.iss.key().short_id().to_string());
+        let names_itself = username.is_none_or(|name| {
+            name == token.iss.to_string() || name == token.iss.key().short_id().to_string()
+        });
         if token.scope != Scope::Publish || !names_itself || !self.statements.register().is_live(&token.iss) {
             return Err(());
         }

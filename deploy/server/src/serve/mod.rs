@@ -130,8 +130,9 @@ fn open_rooms(config: &Config, is_dev: bool, data: &DataDir) -> anyhow::Result<R
     }
     let dev_operator = if is_dev { Some(data.key("operator")?) } else { None };
     operators.extend(dev_operator.as_ref().map(|key| key.public().did()));
-    let log = FileLog::open(&data.folder("log"), &config.origin, data.key("log")?, ingest_tlog::Options::default())
-        .context("cannot open the log")?;
+    let log =
+        FileLog::open(&data.folder("log"), &config.origin, data.key("log")?, ingest_tlog::Options::default())
+            .context("cannot open the log")?;
     let ledger: Arc<dyn Ledger> = Arc::new(log);
     let statements =
         Statements::open(&data.folder("statements"), ledger.clone(), &config.origin, operators.clone())
@@ -143,8 +144,10 @@ fn open_rooms(config: &Config, is_dev: bool, data: &DataDir) -> anyhow::Result<R
     let lake = Lake::open(ingest_lake::Options::new(data.folder("lake")), ledger.clone())
         .context("cannot open the lake")?;
     let lake = Arc::new(lake);
-    let admission_options =
-        AdmissionOptions { bytes_max: config.intake.queue_bytes_max, frames_max: config.intake.queue_frames_max };
+    let admission_options = AdmissionOptions {
+        bytes_max: config.intake.queue_bytes_max,
+        frames_max: config.intake.queue_frames_max,
+    };
     let (admission, inbox) = Admission::new(admission_options);
     let source = statements.clone();
     let parts = Parts {
@@ -155,7 +158,8 @@ fn open_rooms(config: &Config, is_dev: bool, data: &DataDir) -> anyhow::Result<R
         metrics: ingest_pipeline::Metrics::register(&metrics)?,
         clock: Arc::new(now_us),
     };
-    let pipeline = Pipeline::start(pipeline_options(config, data), parts).context("cannot start the pipeline")?;
+    let pipeline =
+        Pipeline::start(pipeline_options(config, data), parts).context("cannot start the pipeline")?;
     tracing::info!(frames = pipeline.recovered.frames, "write-ahead log replayed");
     let door = open_query_side(config, data, &metrics, &statements, &lake, &ledger, operators)?;
     let pipeline = Arc::new(parking_lot::Mutex::new(Some(pipeline)));
@@ -193,8 +197,9 @@ fn open_query_side(
             tracing::error!(%error, "a statement in force does not fold on the query side");
         }
     }));
-    let audit =
-        Arc::new(Audit::open(data.folder("audit"), ledger.clone()).context("cannot open the access records")?);
+    let audit = Arc::new(
+        Audit::open(data.folder("audit"), ledger.clone()).context("cannot open the access records")?,
+    );
     let tables = Arc::new(tables::LakeTables { lake: lake.clone(), statements: statements.clone() });
     let options = query_engine::Options {
         queries_max: usize::try_from(config.query.concurrent_max)?,
@@ -218,7 +223,8 @@ fn open_query_side(
 
 /// The nonce is fixed, so that the statement is the same at every start and is taken once.
 fn register_dev_maker(statements: &Statements, origin: &str, operator: &SecretKey) -> anyhow::Result<()> {
-    let maker = Maker { party: dev_maker().public().did(), title: "development".into(), from: None, to: None };
+    let maker =
+        Maker { party: dev_maker().public().did(), title: "development".into(), from: None, to: None };
     let compact = sign(&Body::Maker(maker), origin, 0, [0; 16], operator);
     statements.submit(&compact, now_us()).context("cannot register the development maker")?;
     Ok(())
@@ -236,7 +242,8 @@ async fn open_doors(
     let mut addresses = Addresses::default();
     let mut doors = Vec::new();
     if let Some(address) = config.listen.mqtt.address() {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        let listener =
+            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         addresses.mqtt = Some(listener.local_addr()?);
         let gatekeeper = gatekeeper::TokenGatekeeper {
             statements: rooms.statements.clone(),
@@ -247,14 +254,17 @@ async fn open_doors(
         options.connections_max = usize::try_from(config.intake.mqtt_connections_max)?;
         let endpoint = Endpoint::new(rooms.admission.clone(), Arc::new(gatekeeper), options);
         let acceptor = match tls_files {
-            Some((cert, key)) => Some(tokio_rustls::TlsAcceptor::from(tls::server_config(cert, key, &[b"mqtt"])?)),
+            Some((cert, key)) => {
+                Some(tokio_rustls::TlsAcceptor::from(tls::server_config(cert, key, &[b"mqtt"])?))
+            }
             None => None,
         };
         let stop = stop.clone();
         doors.push(tokio::spawn(async move { endpoint.serve(listener, acceptor, stop).await }));
     }
     if let Some(address) = config.listen.http.address() {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        let listener =
+            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         addresses.http = Some(listener.local_addr()?);
         let mut options = frames_http::HttpOptions::new(intake_metrics);
         options.body_bytes_max = usize::try_from(config.intake.body_bytes_max)?;

@@ -104,7 +104,11 @@ fn statement_json(statement: &Statement, receipt: &Receipt) -> Value {
     })
 }
 
-async fn list(State(shared): App, headers: HeaderMap, Query(query): Query<Vec<(String, String)>>) -> Response {
+async fn list(
+    State(shared): App,
+    headers: HeaderMap,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Response {
     let Some(token) = shared.token(&headers) else { return unauthorized() };
     if query.iter().any(|(name, _)| name == "head") {
         return Json(json!({"head": shared.statements.head(&token.iss)})).into_response();
@@ -198,7 +202,8 @@ async fn log_file(State(shared): App, Path(path): Path<String>) -> Response {
     }
     match tokio::fs::read(shared.log_directory.join(&path)).await {
         Ok(bytes) => {
-            let kind = if path == "checkpoint" { "text/plain; charset=utf-8" } else { "application/octet-stream" };
+            let kind =
+                if path == "checkpoint" { "text/plain; charset=utf-8" } else { "application/octet-stream" };
             ([(header::CONTENT_TYPE, kind)], bytes).into_response()
         }
         Err(_) => absent(),
