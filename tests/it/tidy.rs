@@ -198,6 +198,11 @@ fn function_lengths(text: &str) -> Vec<(String, usize)> {
         if !is_function_start(line) {
             continue;
         }
+        // A signature without a body (in a trait), or a body on the same line, is no function to measure.
+        let opening = lines[start..].iter().find(|later| later.ends_with(['{', ';', '}']));
+        if opening.is_none_or(|opening| !opening.ends_with('{')) {
+            continue;
+        }
         let indent = line.len() - line.trim_start().len();
         let closing = format!("{}}}", " ".repeat(indent));
         let Some(length) = lines[start..].iter().position(|later| **later == closing) else { continue };
