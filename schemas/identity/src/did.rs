@@ -1,0 +1,116 @@
+//! did:key for Ed25519: `did:key:z` and base58btc of the multicodec prefix 0xed 0x01 with the 32 key bytes.
+//! Other key types and DID methods are refused, as is any second spelling.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::{KeyRefusal, PublicKey};
+
+const PREFIX: &str = "did:key:z";
+const MULTICODEC_ED25519: [u8; 2] = [0xed, 0x01];
+/// 34 bytes are 46 or 47 base58 digits; anything far from that is not looked at.
+const TEXT_BYTES_MAX: usize = 64;
+
+/// Text that names no admissible key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DidError {
+    /// Not `did:key:z` and base58btc.
+    #[error("not a did:key (expected did:key:z6Mk...)")]
+    Form,
+    /// A did:key of another kind of key.
+    #[error("not an Ed25519 did:key")]
+    KeyType,
+    /// The key rule refused it.
+    #[error("the key is refused: {0}")]
+    Key(#[from] KeyRefusal),
+}
+
+/// A party's name, which is its public key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Did(PublicKey);
+
+impl Did {
+    /// The name of a key.
+    pub fn new(key: PublicKey) -> Did {
+        Did(key)
+    }
+
+    /// The key behind the name.
+    pub fn key(&self) -> &PublicKey {
+        &self.0
+    }
+}
+
+impl fmt::Display for Did {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = [0u8; 34];
+        bytes[..2].copy_from_slice(&MULTICODEC_ED25519);
+        bytes[2..].copy_from_slice(self.0.as_bytes());
+        write!(f, "{PREFIX}{}", bs58::encode(bytes).into_string())
+    }
+}
+
+impl fmt::Debug for Did {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Did({self})")
+    }
+}
+
+impl FromStr for Did {
+    type Err = DidError;
+    fn from_str(text: &str) -> Result<Did, DidError> {
+        let digits = text.strip_prefix(PREFIX).ok_or(DidError::Form)?;
+        if digits.len() > TEXT_BYTES_MAX {
+            return Err(DidError::Form);
+        }
+        let bytes = bs58::decode(digits).into_vec().map_err(|_| DidError::Form)?;
+        let key = bytes.strip_prefix(&MULTICODEC_ED25519).ok_or(DidError::KeyType)?;
+        Ok(Did(PublicKey::admit(key)?))
+    }
+}
+
+impl Serialize for Did {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Did {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Did, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SecretKey;
+
+    /// Guarantee: the did:key method's own Ed25519 example is read, and comes out the same.
+    #[test]
+    fn published_example() {
+        let text = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp";
+        let did: Did = text.parse().unwrap();
+        assert_eq!(did.to_string(), text);
+        assert_eq!(
+            hex::encode(did.key().as_bytes()),
+            "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29"
+        );
+    }
+
+    /// Guarantee: other methods, other keys and damaged text are refused.
+    #[test]
+    fn hostile_names() {
+        let good = SecretKey::from_seed(&[1; 32]).public().did().to_string();
+        assert!(good.parse::<Did>().is_ok());
+        let p256 = "did:key:zDnaeTiq1PdzvZXUaMdezchcMJQpBdH2VN4pgrrEhMCCbmwSb";
+        let long = format!("did:key:z{}", "1".repeat(100_000));
+        for text in
+            ["", "did:web:example.org", p256, &good[..20], &format!("{good}1"), &long, &good.to_uppercase()]
+        {
+            assert!(text.parse::<Did>().is_err(), "{}", &text[..text.len().min(80)]);
+        }
+    }
+}
