@@ -24,7 +24,8 @@
 //! | `log`     | `FileLog` |
 //!
 //! Memory: at most 256 entries and 256 hashes per tile level, a small cache of tiles, and what waits to be appended.
-//! Speed on a shared 2-core machine: see `examples/appends.rs`, which prints it.
+//! Speed: an append costs one fdatasync, and callers share it. On a busy 2-core machine whose bare fdatasync takes 4.3 ms,
+//! an unoptimised build took 81 appends/s from one thread and 1,747 from 16 (`examples/appends.rs` prints it).
 //!
 //! What it is not: able to notice that the whole directory was put back to an older state; whoever kept a newer
 //! checkpoint (a witness, an anchor, an auditor) does.

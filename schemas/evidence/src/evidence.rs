@@ -13,6 +13,7 @@
 //! Deterministic CBOR (RFC 8949 section 4.2.1): keys in the order above, shortest lengths, nothing indefinite. Any other
 //! encoding of the same content is refused. What it is not: trusted; `verify` holds each byte against the policy.
 
+mod refusal;
 #[cfg(any(test, feature = "conformance"))]
 pub mod sample;
 mod verify;
@@ -20,7 +21,8 @@ mod verify;
 use minicbor::{Decoder, Encoder};
 use thiserror::Error;
 
-pub use verify::{Device, EvidenceError, Outcome, Step, StepReport, Strictness, Verification, Verified};
+pub use refusal::{EvidenceError, Step};
+pub use verify::{Device, Outcome, StepReport, Strictness, Verification, Verified};
 
 use crate::entry::ENTRY_BYTES_MAX;
 use crate::merkle::{Hash32, PATH_MAX};

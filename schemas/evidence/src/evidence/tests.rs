@@ -52,6 +52,21 @@ fn any_one_changed_byte_is_refused_with_a_step_named() {
     }
 }
 
+/// All 255 other values of every byte, a few minutes; the test above takes three of them.
+#[test]
+#[ignore = "takes minutes"]
+fn every_other_value_of_every_byte_is_refused() {
+    let policy = sample::policy();
+    let bytes = sample::evidence(1).unwrap().to_bytes().unwrap();
+    for at in 0..bytes.len() {
+        for change in 1..=255 {
+            let mut changed = bytes.clone();
+            changed[at] ^= change;
+            assert!(Evidence::verify(&changed, &policy).is_err(), "byte {at} ^ {change:#x}");
+        }
+    }
+}
+
 #[test]
 fn cut_and_lengthened_files_are_refused() {
     let bytes = good().to_bytes().unwrap();

@@ -34,7 +34,9 @@ fn files(size: u64) -> (Files, MemoryLedger) {
             Entry::Result { commitment }
         })
         .collect();
-    ledger.append(&entries).unwrap();
+    for chunk in entries.chunks(10_000) {
+        ledger.append(chunk).unwrap();
+    }
     let texts: Vec<String> = entries.iter().map(Entry::to_text).collect();
     let leaves: Vec<Hash32> = texts.iter().map(|text| Sha256Rfc6962::leaf(text.as_bytes())).collect();
     let mut files = Files::default();
