@@ -218,12 +218,12 @@ fn granted(
             return Ok(emergency.statement);
         }
     }
-    for ended in consent.ended() {
-        if context.permits(&ended.grant).and_then(|()| covers(&ended.grant, device, at)).is_ok() {
-            closest = closest.max(Reason::Revoked { by: ended.by });
-        }
+    // The newest revocation that took away what would have allowed it says more than any near miss.
+    let allowed = |grant| context.permits(grant).and_then(|()| covers(grant, device, at)).is_ok();
+    match consent.ended().iter().rev().find(|ended| allowed(&ended.grant)) {
+        Some(ended) => Err(Reason::Revoked { by: ended.by }),
+        None => Err(closest),
     }
-    Err(closest)
 }
 
 /// Whether a grant or deny covers the sample itself.
