@@ -3,15 +3,16 @@
 //! Its fields are private and only the index makes it, so code that reads data takes a warrant and cannot forget the
 //! check. What it is not: a session. It speaks of one party, purpose, study, use and resolution at one epoch.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use schemas_consent::state::EMERGENCY_ROLE;
 use schemas_consent::{
-    ConsentState, Grantee, Request, Resolution, Span, Use, compile, horizon, named_subjects,
+    Grantee, Request, Resolution, Span, SubjectConsent, Use, compile, horizon, named_subjects,
 };
-use schemas_identity::Did;
 use schemas_identity::token::Token;
+use schemas_identity::{Did, StatementId};
 
 use crate::index::{Changes, Snapshot, Touched};
 use crate::pseudonym::DeploymentSecret;
@@ -61,7 +62,7 @@ impl Warrant {
         withheld.retain(|subject| !subjects.contains(subject));
         let until_us = horizon(&snapshot.consent, &snapshot.register, &request, &subjects).min(token_end_us);
         Warrant {
-            watched: watched(&snapshot, &request, &subjects),
+            watched: watched(&snapshot, &request, &spans),
             checked_epoch: AtomicU64::new(snapshot.epoch),
             stale: AtomicBool::new(false),
             withheld: withheld.into_iter().collect(),
@@ -176,25 +177,30 @@ impl Warrant {
 }
 
 /// What must not change while the warrant is used: its subjects, the asking party, the groups its grants speak to.
-fn watched(snapshot: &Snapshot, request: &Request, subjects: &BTreeSet<Did>) -> Vec<Touched> {
-    let mut watched: Vec<Touched> = subjects.iter().map(|subject| Touched::Party(*subject)).collect();
-    watched.push(Touched::Party(request.principal));
-    watched.push(Touched::Party(snapshot.register.subject_of(&request.principal)));
-    let mut groups = BTreeSet::new();
-    for subject in subjects {
-        groups.extend(groups_of(&snapshot.consent, subject));
+fn watched(snapshot: &Snapshot, request: &Request, spans: &[Span]) -> Vec<Touched> {
+    let subjects: BTreeSet<Did> = spans.iter().map(|span| span.subject).collect();
+    let used: HashSet<StatementId> = spans.iter().filter_map(|span| span.grant).collect();
+    let mut watched = vec![
+        Touched::Party(request.principal),
+        Touched::Party(snapshot.register.subject_of(&request.principal)),
+    ];
+    let mut groups: BTreeSet<Grantee> = request.study.iter().cloned().map(Grantee::Study).collect();
+    for consent in subjects.iter().filter_map(|subject| snapshot.consent.subject(subject)) {
+        groups.extend(groups_of(consent, &used));
     }
-    if let Some(study) = &request.study {
-        groups.insert(Grantee::Study(study.clone()));
-    }
-    groups.insert(Grantee::Role(schemas_consent::state::EMERGENCY_ROLE.to_owned()));
+    watched.extend(subjects.into_iter().map(Touched::Party));
     watched.extend(groups.into_iter().map(Touched::Group));
     watched
 }
 
-/// Roles a subject's rules speak to. More than strictly needed: a change of one of them is rare and doubt closes.
-fn groups_of(consent: &ConsentState, subject: &Did) -> BTreeSet<Grantee> {
-    let Some(consent) = consent.subject(subject) else { return BTreeSet::new() };
-    let rules = consent.grants().iter().chain(consent.denies());
-    rules.map(|rule| rule.grantee.clone()).filter(|grantee| matches!(grantee, Grantee::Role(_))).collect()
+/// Roles on whose members the answer for a subject rests: of grants used, of any deny, of break-glass.
+fn groups_of<'c>(
+    consent: &'c SubjectConsent,
+    used: &'c HashSet<StatementId>,
+) -> impl Iterator<Item = Grantee> + 'c {
+    let grants = consent.grants().iter().filter(|grant| used.contains(&grant.id));
+    let rules = grants.chain(consent.denies()).map(|rule| &rule.grantee);
+    let roles = rules.filter(|grantee| matches!(grantee, Grantee::Role(_))).cloned();
+    let is_opened = consent.emergencies().iter().any(|open| used.contains(&open.statement));
+    roles.chain(is_opened.then(|| Grantee::Role(EMERGENCY_ROLE.to_owned())))
 }

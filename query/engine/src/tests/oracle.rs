@@ -82,7 +82,7 @@ fn predicate() -> impl Strategy<Value = String> {
     let name =
         prop::sample::select(vec!["heart_rate", "spo2", "skin_temperature", "acceleration_x", "nosuch"]);
     let device = (0_u32..13).prop_map(|number| device(number).to_string());
-    let at = (0_i64..130_000).prop_map(|ms| {
+    let at = (0_i64..520).prop_map(|quarter| quarter * 250).prop_map(|ms| {
         format!("TIMESTAMP '2026-01-01 00:{:02}:{:02}.{:03}'", ms / 60_000, ms / 1_000 % 60, ms % 1_000)
     });
     let compare = prop::sample::select(vec!["=", "<", "<=", ">", ">=", "<>"]);
