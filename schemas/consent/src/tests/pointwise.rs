@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use schemas_identity::statement::{Devices, GranteeKind, RevokeTarget};
 use schemas_identity::{Body, Did};
 use schemas_signals::{Registry, SignalSet};
@@ -22,6 +22,8 @@ const EXPORTS: [&str; 3] = ["none", "aggregate", "rows"];
 /// Instants are small, so that edges meet.
 const INSTANTS: i64 = 8;
 
+/// Which random states.
+const SEED: u8 = 7;
 /// Random states per run.
 const CASES: u32 = 128;
 
@@ -255,10 +257,13 @@ fn question() -> impl Strategy<Value = Question> {
 /// such that this means something: grants and denies met, several grants shared a device's time.
 #[test]
 fn spans_equal_decide() {
+    // A fixed seed, so that the counts below hold on every run; another seed explores other states.
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[SEED; 32]);
     let config = ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() };
     let bindings = proptest::collection::vec((0..2_usize, 0..3_i64, 1..6_i64), 1..6);
-    let tried =
-        TestRunner::new(config).run(&(bindings, moves(), question()), |(bindings, moves, question)| {
+    let tried = TestRunner::new_with_rng(config, rng).run(
+        &(bindings, moves(), question()),
+        |(bindings, moves, question)| {
             let (asker, purpose, resolution, use_, study, now_us) = question;
             let mut world = world(&bindings);
             for step in &moves {
@@ -274,7 +279,8 @@ fn spans_equal_decide() {
             };
             compare(&mut world, &request)?;
             compare_horizon(&world, &request)
-        });
+        },
+    );
     if let Err(failure) = tried {
         panic!("{failure}");
     }
