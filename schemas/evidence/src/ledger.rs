@@ -9,11 +9,16 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::checkpoint::CheckpointError;
 use crate::entry::{Entry, EntryError};
 use crate::merkle::{Hash32, ProofError};
+use crate::note::NoteError;
 
 /// Most entries one call of [`Ledger::entries`] returns; a longer range is refused.
 pub const ENTRIES_PER_READ_MAX: u64 = 65_536;
+
+/// Most entries one call of [`Ledger::append`] takes.
+pub const APPEND_ENTRIES_MAX: usize = 16_384;
 
 /// A local append-only log of [`Entry`]s in an RFC 6962 tree, with one writer.
 pub trait Ledger: Send + Sync {
@@ -22,7 +27,7 @@ pub trait Ledger: Send + Sync {
 
     /// Appends, and returns the indices the entries got: contiguous, in the order given.
     ///
-    /// When it returns the entries are durable and a published checkpoint covers them. Concurrent callers share one
+    /// At most [`APPEND_ENTRIES_MAX`]. When it returns the entries are durable and a published checkpoint covers them. Concurrent callers share one
     /// synchronisation with the disk. On an error nothing of the call may be assumed: it may be in the log after a restart.
     fn append(&self, entries: &[Entry]) -> Result<Vec<u64>, LedgerError>;
 
@@ -51,6 +56,12 @@ pub enum LedgerError {
     /// The entry's own text does not read back: a rule of its kind is broken.
     #[error("entry refused")]
     Entry(#[from] EntryError),
+    /// More than [`APPEND_ENTRIES_MAX`] entries in one call.
+    #[error("{entries} entries in one call, more than {APPEND_ENTRIES_MAX}")]
+    TooMany {
+        /// Entries in the call.
+        entries: usize,
+    },
     /// A range or size outside the published log.
     #[error("range {from}..{to} is outside a log of {size} entries, or too long")]
     Range {
@@ -64,6 +75,9 @@ pub enum LedgerError {
     /// No such proof.
     #[error("no such proof")]
     Proof(#[from] ProofError),
+    /// The log cannot sign its checkpoint: its name cannot be a key name.
+    #[error("the log cannot sign its checkpoint")]
+    Checkpoint(#[from] CheckpointError),
     /// The disk refused.
     #[error("{action} {path}")]
     Io {
@@ -92,6 +106,24 @@ pub enum LedgerError {
     /// An earlier write failed half way; the log takes nothing more until it is reopened.
     #[error("the log is closed for writing after a failed write")]
     Poisoned,
+}
+
+/// The texts of entries as an implementation stores them; refuses what [`Ledger::append`] must refuse.
+pub fn texts_of(entries: &[Entry]) -> Result<Vec<String>, LedgerError> {
+    if entries.len() > APPEND_ENTRIES_MAX {
+        return Err(LedgerError::TooMany { entries: entries.len() });
+    }
+    let texts: Vec<String> = entries.iter().map(Entry::to_text).collect();
+    for text in &texts {
+        Entry::parse(text)?;
+    }
+    Ok(texts)
+}
+
+impl From<NoteError> for LedgerError {
+    fn from(error: NoteError) -> LedgerError {
+        LedgerError::Checkpoint(error.into())
+    }
 }
 
 impl LedgerError {

@@ -153,7 +153,7 @@ pub fn inclusion_ranges(index: u64, size: u64) -> Result<Vec<LeafRange>, ProofEr
 pub fn is_subtree(start: u64, end: u64) -> bool {
     let Some(length) = end.checked_sub(start) else { return false };
     match length.checked_next_power_of_two() {
-        Some(width) => start % width == 0,
+        Some(width) => start.is_multiple_of(width),
         None => start == 0,
     }
 }

@@ -67,7 +67,7 @@ impl OutValues {
         self.len() == 0
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         match self {
             OutValues::U8(v) => typed_array(out, 64, v.iter().map(|e| [*e])),
             OutValues::U16(v) => typed_array(out, 69, v.iter().map(|e| e.to_le_bytes())),

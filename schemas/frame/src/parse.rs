@@ -100,7 +100,8 @@ impl<'a> Frame<'a> {
         cursor.finish()?;
         // The payload is read in place, so that errors carry offsets into the frame.
         let payload_end = payload_at + payload.len();
-        let fields = payload_map(Cursor::starting_at(bytes.get(..payload_end).unwrap_or_default(), payload_at))?;
+        let fields =
+            payload_map(Cursor::starting_at(bytes.get(..payload_end).unwrap_or_default(), payload_at))?;
         Ok(Frame { bytes, protected, alg, kid, payload, fields, signature })
     }
 

@@ -273,7 +273,8 @@ impl Iterator for Samples<'_> {
         };
         self.after_us = self.after_us.saturating_add(step_us);
         let quality = self.series.quality.and_then(|quality| quality.get(self.index).copied());
-        let sample = (self.t0_us.saturating_add_unsigned(self.after_us), self.series.value(self.index), quality);
+        let sample =
+            (self.t0_us.saturating_add_unsigned(self.after_us), self.series.value(self.index), quality);
         self.index += 1;
         Some(sample)
     }

@@ -125,7 +125,8 @@ mod tests {
     /// The columns SQL sees are those of the contract, in its order.
     #[test]
     fn readings_columns() {
-        let names: Vec<String> = readings_schema().fields().iter().map(|field| field.name().clone()).collect();
+        let names: Vec<String> =
+            readings_schema().fields().iter().map(|field| field.name().clone()).collect();
         assert_eq!(names.join(" "), "subject device signal ts value unit flags received_at boot seq");
     }
 

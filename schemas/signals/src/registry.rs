@@ -279,7 +279,9 @@ mod tests {
         assert_eq!(ids("*").len(), 22);
         assert_eq!(ids("Heart_Rate"), Vec::<u32>::new());
         assert_eq!(ids(""), Vec::<u32>::new());
-        assert!(registry.by_id(0).is_none() && registry.by_id(23).is_none() && registry.by_id(u32::MAX).is_none());
+        assert!(
+            registry.by_id(0).is_none() && registry.by_id(23).is_none() && registry.by_id(u32::MAX).is_none()
+        );
         assert_eq!(registry.by_name("ppg").map(|signal| signal.id), Some(18));
     }
 
@@ -287,9 +289,14 @@ mod tests {
     #[test]
     fn plausible() {
         let heart = Registry::builtin().by_id(1).unwrap();
-        for (value, plausible) in
-            [(20.0, true), (300.0, true), (19.99, false), (300.01, false), (f64::NAN, false), (f64::INFINITY, false)]
-        {
+        for (value, plausible) in [
+            (20.0, true),
+            (300.0, true),
+            (19.99, false),
+            (300.01, false),
+            (f64::NAN, false),
+            (f64::INFINITY, false),
+        ] {
             assert_eq!(heart.is_plausible(value), plausible, "{value}");
         }
     }
