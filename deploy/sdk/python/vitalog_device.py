@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 EXTERNAL_AAD = b"vitalog-frame-v1"
 LEAF_KEY = blake3(b"", derive_key_context="vitalog 2026 frame leaf v1").digest()
 # RFC 8746 tags of little-endian typed arrays, narrowest first.
-ARRAYS = [(72, "b"), (64, "B"), (77, "<h"), (69, "<H"), (78, "<i"), (70, "<I")]
+ARRAYS = [(64, "B"), (72, "b"), (69, "<H"), (77, "<h"), (70, "<I"), (78, "<i")]
 
 
 def typed_array(values):
