@@ -1,6 +1,8 @@
 //! The integration tests, one binary: house rules, whole stories against real processes, real clients.
 //! Not unit tests: those stand beside their code.
 
+#![expect(clippy::expect_used, reason = "a panic in a test is its message")]
+
 use std::path::PathBuf;
 
 mod process;
