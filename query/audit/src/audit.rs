@@ -4,19 +4,20 @@
 //! call, and wakes the others. What it is not: a thread of its own; with nobody asking, nothing runs.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use schemas_evidence::entry::{Entry as LogEntry, commitment};
-use schemas_evidence::ledger::{ENTRIES_PER_READ_MAX, Ledger};
+use schemas_evidence::ledger::Ledger;
 use schemas_identity::Did;
 
 use crate::entry::{Completion, Intent, Outcome, Refused};
 use crate::error::AuditError;
-use crate::file::{Files, Item, Place};
+use crate::file::{Files, Item};
 use crate::index::Index;
+use crate::loading::{Loading, lock, match_log};
 use crate::record::{self, Record};
 
 /// Most subjects one record may concern.
@@ -130,7 +131,7 @@ impl Audit {
         let mut loading = Loading::default();
         let (files, torn_bytes) =
             Files::open(&dir, file_bytes_max, |item, place| loading.take(item, place, &dir))?;
-        let Loading { mut index, unlinked, .. } = loading;
+        let Loading { mut index, unlinked } = loading;
         let mut opened = Opened { records: index.next(), torn_bytes, ..Opened::default() };
         let mut links = Vec::new();
         let unlogged = match_log(&mut index, unlinked, ledger.as_ref(), &mut opened, &mut links)?;
@@ -354,7 +355,7 @@ impl Ready {
     }
 }
 
-fn log_entry(commitment: [u8; 32], epoch: Option<u64>) -> LogEntry {
+pub(crate) fn log_entry(commitment: [u8; 32], epoch: Option<u64>) -> LogEntry {
     match epoch {
         Some(epoch) => LogEntry::Query { commitment, epoch },
         None => LogEntry::Result { commitment },
@@ -381,108 +382,6 @@ impl Writer {
             logged.iter().map(|(number, log_index)| Item::Link { number: *number, log_index: *log_index });
         self.links.extend(links);
         Ok(logged)
-    }
-}
-
-/// The records seen so far while opening.
-#[derive(Default)]
-struct Loading {
-    index: Index,
-    /// Records without a link: number, log size when written, commitment and epoch.
-    unlinked: HashMap<u64, Unlinked>,
-}
-
-struct Unlinked {
-    log_size: u64,
-    entry: LogEntry,
-}
-
-impl Loading {
-    fn take(&mut self, item: Item, place: Option<Place>, dir: &Path) -> Result<(), AuditError> {
-        let damaged = |problem| AuditError::Corrupt { path: dir.to_owned(), offset: 0, problem };
-        match (item, place) {
-            (Item::Record { number, log_size, salt, body }, Some(place)) => {
-                if number != self.index.next() {
-                    return Err(damaged("records are not in order"));
-                }
-                let record: Record =
-                    serde_json::from_slice(&body).map_err(|_| damaged("a record that does not read"))?;
-                let epoch = match &record {
-                    Record::Intent(intent) => Some(intent.asked.epoch),
-                    Record::Refused(refused) => Some(refused.asked.epoch),
-                    Record::Completion(_) => None,
-                };
-                self.index.add(&record, place)?;
-                let entry = log_entry(commitment(&salt, &body), epoch);
-                self.unlinked.insert(number, Unlinked { log_size, entry });
-            }
-            (Item::Link { number, log_index }, _) => {
-                self.index.link(number, log_index);
-                self.unlinked.remove(&number);
-            }
-            (Item::Record { .. }, None) => return Err(damaged("a record without a place")),
-        }
-        Ok(())
-    }
-}
-
-/// Finds the commitments of unlinked records in the log; returns those that are not there, oldest first.
-/// Queries and results after the newest link that belong to no record are noted as lost.
-fn match_log(
-    index: &mut Index,
-    unlinked: HashMap<u64, Unlinked>,
-    ledger: &dyn Ledger,
-    opened: &mut Opened,
-    links: &mut Vec<Item>,
-) -> Result<Vec<(u64, LogEntry)>, AuditError> {
-    let linked: HashSet<u64> = index.entries.iter().filter_map(|entry| entry.log_index).collect();
-    let after_newest = linked.iter().max().map_or(0, |newest| newest + 1);
-    let from = unlinked.values().map(|record| record.log_size).fold(after_newest, u64::min);
-    let by_entry: HashMap<String, u64> =
-        unlinked.iter().map(|(number, record)| (record.entry.to_text(), *number)).collect();
-    let mut found = HashSet::new();
-    let size = ledger.size();
-    let mut at = from.min(size);
-    while at < size {
-        let to = size.min(at + ENTRIES_PER_READ_MAX);
-        for (log_index, text) in (at..to).zip(ledger.entries(at, to)?) {
-            match by_entry.get(&text) {
-                Some(number) => {
-                    if found.insert(*number) {
-                        index.link(*number, log_index);
-                        links.push(Item::Link { number: *number, log_index });
-                    }
-                }
-                None if linked.contains(&log_index) => {}
-                None => {
-                    let ours = matches!(
-                        LogEntry::parse(&text),
-                        Ok(LogEntry::Query { .. } | LogEntry::Result { .. })
-                    );
-                    if ours && log_index >= after_newest {
-                        opened.lost.push(log_index);
-                    }
-                }
-            }
-        }
-        at = to;
-    }
-    let mut unlogged: Vec<(u64, LogEntry)> = unlinked
-        .into_iter()
-        .filter(|(number, _)| !found.contains(number))
-        .map(|(number, record)| (number, record.entry))
-        .collect();
-    unlogged.sort_unstable_by_key(|(number, _)| *number);
-    Ok(unlogged)
-}
-
-fn lock(dir: &Path) -> Result<File, AuditError> {
-    let path = dir.join("lock");
-    let file = File::create(&path).map_err(AuditError::io("create", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(AuditError::Locked { path }),
-        Err(TryLockError::Error(source)) => Err(AuditError::Io { action: "lock", path, source }),
     }
 }
 

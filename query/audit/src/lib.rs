@@ -7,7 +7,8 @@
 //! | `record` | the JSON of a record, as committed to |
 //! | `file` | record files: groups with a checksum, synced once per group, torn tails cut off |
 //! | `index` | in memory, rebuilt at open: which records concern whom |
-//! | [`audit`] | the component: group commit, reconciliation with the log |
+//! | [`audit`] | the component: group commit |
+//! | `loading` | opening: rebuilds the index, brings records and log together |
 //! | [`report`] | what one subject may see of all this |
 //! | `check` | every record against its commitment in the log |
 //!
@@ -29,6 +30,7 @@ pub mod entry;
 mod error;
 mod file;
 mod index;
+mod loading;
 pub mod normalise;
 mod record;
 pub mod report;

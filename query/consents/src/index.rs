@@ -142,7 +142,7 @@ impl Consents {
             .consent
             .check(&working.register, statement)
             .map_err(|source| FoldError::Consent { log_index, source })?;
-        let mut touched = touched(&working.register, statement);
+        let touched = touched(&working.register, statement);
         let before = Arc::clone(&working.register);
         Arc::make_mut(&mut working.consent)
             .apply(&before, statement, log_index)
@@ -152,7 +152,6 @@ impl Consents {
             Arc::make_mut(&mut working.register)
                 .apply(statement, log_index)
                 .map_err(|source| FoldError::Register { log_index, source })?;
-            touched.extend(self::touched(&working.register, statement));
         }
         self.changes.note(touched, epoch);
         Ok(())
@@ -243,7 +242,7 @@ fn concerns_register(body: &Body) -> bool {
     )
 }
 
-/// Everything a statement may change for a running query, seen with the register before or after it.
+/// Everything a statement may change for a running query. `register` is the one before it, which knows who loses by it.
 fn touched(register: &Register, statement: &Statement) -> Vec<Touched> {
     let party = |did: &Did| Touched::Party(register.subject_of(did));
     let signer = party(&statement.signer);
