@@ -322,7 +322,9 @@ fn mosquitto_clients() {
 fn python_device_agrees() {
     let python = std::env::var("VITALOG_PYTHON").unwrap_or_else(|_| "python3".into());
     let folder = crate::workspace_root().join("deploy/sdk/python");
-    let run = |arguments: &[&str]| Command::new(&python).args(arguments).current_dir(&folder).output().expect("runs");
+    let run = |arguments: &[&str]| {
+        Command::new(&python).args(arguments).current_dir(&folder).output().expect("runs")
+    };
     if !run(&["-c", "import cbor2, blake3, cryptography"]).status.success() {
         eprintln!("skipped: {python} lacks the packages of deploy/sdk/python/requirements.txt");
         return;
