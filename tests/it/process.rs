@@ -49,6 +49,8 @@ impl Server {
     /// Starts on `directory/data`.
     pub(crate) fn start(directory: &Path) -> Server {
         let ready = directory.join("ready.json");
+        // An earlier server's file must not be taken for this one's.
+        let _ = std::fs::remove_file(&ready);
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)

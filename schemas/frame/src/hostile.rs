@@ -260,7 +260,9 @@ fn series_cases(key: &SecretKey, cases: &mut Vec<Hostile>) {
     let huge_den = [vec![0x82, 1], uint(1 << 31)].concat();
     let big_raw = vec![0xd8, 70, 0x44, 0xff, 0xff, 0xff, 0xff];
     let low_raw = vec![0xd8, 78, 0x44, 0, 0, 0, 0x80];
-    let changes: [(&str, Vec<(usize, &[u8])>); 33] = [
+    /// What is wrong, and the elements to put in place of others.
+    type Change<'a> = (&'a str, Vec<(usize, &'a [u8])>);
+    let changes: [Change<'_>; 33] = [
         ("signal of 2^32", vec![(0, &two_to_32)]),
         ("signal as text", vec![(0, b"\x61a")]),
         ("offset negative", vec![(1, &[0x20])]),
