@@ -1,1 +1,27 @@
-//! Placeholder until its first real code.
+//! Everything that is decided about a frame because of which device sent it: is the key good, was this sequence number
+//! seen, does the chain hold, when was it measured, is it plausible.
+//!
+//! Sans I/O: no clock, no file, no log. Enrolment itself is the register's (`schemas-identity`); durability, the order of
+//! the steps and the answer to the sender are the pipeline's; who wore the device is nobody's business here.
+//!
+//! ```text
+//! frame -> gate::key_for  -> signature (ingest-verify) -> Windows::judge_and_reserve -> Windows::place -> plausible::assess
+//!            KEY_UNKNOWN        SIG_BAD                     DUP, EQUIVOCATION,            CLOCK, LATE        RANGE,
+//!            (key standing)                                 KEY_REVOKED, SEQ_OLD, GAP, CHAIN                 SIGNAL_UNKNOWN
+//!          ... many frames, then one durable write ...  -> Windows::commit, or Windows::rollback if it failed
+//! ```
+//!
+//! Files: `gate` (key and its standing), `windows` (devices, boots, reservations), `boot` (one boot's sequence numbers),
+//! `clock` (placing a frame in time), `plausible` (values and signals, and which code is told when several apply).
+#![forbid(unsafe_code)]
+
+mod boot;
+pub mod clock;
+pub mod gate;
+pub mod plausible;
+pub mod windows;
+
+pub use clock::{Anchor, Placed, place};
+pub use gate::{Gated, KeyStanding, key_for};
+pub use plausible::{Assessment, assess, most_telling};
+pub use windows::{Ask, Limits, New, Standing, Windows};

@@ -1,1 +1,139 @@
-//! Placeholder until its first real code.
+//! The only place that knows the order of the steps of a write. Read it aloud:
+//!
+//! **receive, admit, verify, judge, write, acknowledge** (`decide`), then **batch, commit to the log** (`sealer`).
+//!
+//! One thread decides, in groups: everything that waits is verified together, written to the write-ahead log with one
+//! sync, and answered. Another thread seals batches. When the lake's tail is full the deciding thread stops taking, the
+//! admission queue fills, and the doors tell senders to wait: pressure travels backwards, nothing is dropped.
+//!
+//! What it is not: no protocol (doors), no cryptography (verify), no file format (wal, lake), no policy about readers.
+
+mod decide;
+mod metrics;
+mod quarantine;
+mod recover;
+mod sealer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ingest_intake::Inbox;
+use ingest_lake::Lake;
+use ingest_wal::{Wal, WalError};
+use schemas_frame::Verifier;
+use schemas_identity::Register;
+
+pub use decide::Decider;
+pub use metrics::Metrics;
+pub use recover::Recovered;
+
+/// When a batch is sealed.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Write-ahead log.
+    pub wal: ingest_wal::Options,
+    /// Where frames that contradict a stored one are kept.
+    pub quarantine: PathBuf,
+    /// Frames of a batch.
+    pub seal_frames: u64,
+    /// Bytes of frames of a batch.
+    pub seal_bytes: u64,
+    /// Time after the oldest frame of a batch arrived.
+    pub seal_after: Duration,
+}
+
+/// The register as it stands now.
+pub type RegisterSource = Arc<dyn Fn() -> Arc<Register> + Send + Sync>;
+/// Microseconds since 1970.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// What the pipeline is made of.
+pub struct Parts {
+    /// Where frames come from.
+    pub inbox: Inbox,
+    /// Who may sign.
+    pub register: RegisterSource,
+    /// The hot path.
+    pub verifier: Box<dyn Verifier>,
+    /// Where rows go.
+    pub lake: Arc<Lake>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Time.
+    pub clock: Clock,
+}
+
+/// Why a pipeline does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The write-ahead log cannot be opened or replayed.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// Recovered frames cannot be put into the lake.
+    #[error(transparent)]
+    Lake(#[from] ingest_lake::LakeError),
+    /// The system gives no thread or no directory.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// Flags shared by the threads.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    stop: AtomicBool,
+    failed: AtomicBool,
+}
+
+/// A running pipeline.
+pub struct Pipeline {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    /// What the write-ahead log gave back at start.
+    pub recovered: Recovered,
+}
+
+impl Pipeline {
+    /// Replays the write-ahead log, then starts both threads.
+    pub fn start(options: Options, parts: Parts) -> Result<Pipeline, StartError> {
+        let (wal, replay) = Wal::open(options.wal.clone())?;
+        let shared = Arc::new(Shared::default());
+        let mut decider = Decider::new(&options, parts.register, parts.verifier, parts.lake.clone(), wal)?;
+        decider.measure(parts.metrics.clone(), parts.clock.clone(), shared.clone());
+        let recovered = decider.recover(replay)?;
+        let (lake, metrics, clock, flags) = (parts.lake, parts.metrics, parts.clock, shared.clone());
+        let inbox = parts.inbox;
+        let decide = std::thread::Builder::new().name("decide".into()).spawn(move || decider.run(inbox))?;
+        let seal = std::thread::Builder::new()
+            .name("seal".into())
+            .spawn(move || sealer::run(&options, &lake, &metrics, &clock, &flags))?;
+        Ok(Pipeline { shared, threads: vec![decide, seal], recovered })
+    }
+
+    /// False once the write-ahead log failed: nothing is taken until a restart.
+    pub fn is_healthy(&self) -> bool {
+        !self.shared.failed.load(Ordering::Acquire)
+    }
+
+    /// Decides what still waits, seals, and ends both threads. Doors must be closed first.
+    pub fn stop(self) {
+        self.shared.stop.store(true, Ordering::Release);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a pipeline thread panicked");
+            }
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+}

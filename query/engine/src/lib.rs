@@ -1,1 +1,45 @@
-//! Placeholder until its first real code.
+//! The query engine: one read-only SQL statement under one warrant, answered from the lake's files and the
+//! rows not sealed yet, with nothing shown that consent does not allow.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`engine`] | the order of the steps; admission, planning thread |
+//! | `gate` | what a statement must be before it is planned |
+//! | `functions`, `session`, `catalog`, `rollup` | the planner's world for one request |
+//! | `scan` | `ConsentScan`, the opaque leaf where consent is enforced |
+//! | `mask`, `narrow`, `files`, `reader`, `columns`, `counts` | what the leaf is made of |
+//! | `walk` | the last look at a plan |
+//! | [`running`], `record` | the stream, and its two records in the audit |
+//! | [`manifest`] | what an answer was made of |
+//!
+//! Absent on purpose: any way to reach a row without a [`query_consents::Warrant`]; EXPLAIN; settings; files
+//! or functions outside a closed list; raw tables registered with the planner.
+
+mod catalog;
+mod columns;
+mod counts;
+pub mod engine;
+pub mod error;
+mod files;
+mod functions;
+pub mod gate;
+pub mod manifest;
+mod mask;
+mod narrow;
+mod reader;
+mod record;
+mod rollup;
+pub mod running;
+mod scan;
+mod session;
+pub mod tables;
+pub mod walk;
+
+pub use engine::{Clock, Engine, Options, RunOptions};
+pub use error::EngineError;
+pub use manifest::{ManifestError, ManifestFile, ManifestResult, Manifests, QueryManifest};
+pub use running::Running;
+pub use tables::{DeviceNames, FileKind, LakeFile, Tables, TablesError, View};
+
+#[cfg(test)]
+mod tests;

@@ -125,7 +125,7 @@ pub struct Device {
     pub model: String,
     /// Signals it was enrolled for; empty = not said.
     pub signals: Vec<String>,
-    /// Compact text of its enrolment.
+    /// Compact text of its enrolment, then of each rotation, a line each: what an outsider needs to trust its keys.
     pub enrolment: String,
 }
 
@@ -284,7 +284,7 @@ impl Register {
             Body::Role(role) => drop(self.roles.insert(role.role.clone(), role.clone())),
             Body::Study(study) => drop(self.studies.insert(study.study.clone(), study.clone())),
             Body::Enrol(enrol) => self.enrol(statement, enrol, log_index),
-            Body::Rotate(rotate) => self.rotate(rotate, log_index),
+            Body::Rotate(rotate) => self.rotate(statement, rotate, log_index),
             Body::RevokeKey(revoke) => self.revoke_key(revoke, log_index),
             Body::Bind(bind) => self.bind(statement, bind),
             Body::Unbind(bind) => self.unbind(statement, bind),
@@ -340,7 +340,7 @@ impl Register {
         ensure(!taken && rotate.new != rotate.old && self.is_live(&rotate.new), Refusal::DuplicateKey)
     }
 
-    fn rotate(&mut self, rotate: &Rotate, log_index: u64) {
+    fn rotate(&mut self, statement: &Statement, rotate: &Rotate, log_index: u64) {
         let Some(number) = self.device_of_key(&rotate.old).map(|device| device.number) else {
             let person = self.subject_of(&rotate.old);
             self.persons.insert(rotate.new, person);
@@ -350,6 +350,8 @@ impl Register {
         self.by_kid.insert(rotate.new.key().short_id(), number);
         if let Some(device) = self.devices.get_mut(number.0 as usize) {
             device.keys.push(DeviceKey { key: *rotate.new.key(), enrolled_at: log_index, revoked: None });
+            device.enrolment.push('\n');
+            device.enrolment.push_str(&statement.compact);
         }
     }
 

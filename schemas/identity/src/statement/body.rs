@@ -351,7 +351,6 @@ macro_rules! kinds {
     ($($(#[$doc:meta])* $variant:ident($body:ty) = $kind:literal),+ $(,)?) => {
         /// What a statement says.
         #[derive(Debug, Clone, PartialEq, Eq)]
-        #[expect(clippy::large_enum_variant, reason = "statements are rare and short-lived")]
         pub enum Body {
             $($(#[$doc])* $variant($body),)+
         }

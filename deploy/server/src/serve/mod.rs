@@ -1,0 +1,322 @@
+//! Everything in one process: opened in order, connected here and nowhere else, closed in the reverse order.
+//!
+//! Opening: data directory, log, statements, lake, pipeline, consents, audit, engine, doors.
+//! Closing: doors first (nothing new), then the pipeline (decides what waits, seals), then the rest.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use ingest_intake::mqtt::{Endpoint, MqttOptions};
+use ingest_intake::{Admission, AdmissionOptions, http as frames_http, tls};
+use ingest_lake::Lake;
+use ingest_pipeline::{Parts, Pipeline};
+use ingest_statements::Statements;
+use ingest_tlog::FileLog;
+use query_audit::Audit;
+use query_consents::Consents;
+use query_doors::http::DoorState;
+use query_engine::{Engine, Manifests};
+use schemas_evidence::Ledger;
+use schemas_identity::statement::{Body, Maker, sign};
+use schemas_identity::{Did, SecretKey};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::now_us;
+use crate::config::{Config, Listen};
+use crate::datadir::{DataDir, write_durable};
+
+mod evidence;
+mod gatekeeper;
+mod routes;
+mod tables;
+
+/// Time for a TLS handshake.
+const HANDSHAKE_SECONDS: u64 = 10;
+/// Seed of the maker that `--dev` registers; public on purpose, worthless outside `--dev`.
+const DEV_MAKER_CONTEXT: &str = "vitalog 2026 development maker v1";
+
+/// The maker of `replay` and `simulate` on a server that runs with `--dev`. Everybody has this key.
+pub(crate) fn dev_maker() -> SecretKey {
+    SecretKey::from_seed(&blake3::derive_key(DEV_MAKER_CONTEXT, b""))
+}
+
+/// Addresses as bound, after port 0 was resolved.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Addresses {
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) mqtt: Option<SocketAddr>,
+}
+
+impl Addresses {
+    /// Content of the ready file.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        let mut open = serde_json::Map::new();
+        for (name, address) in [("http", self.http), ("mqtt", self.mqtt)] {
+            if let Some(address) = address {
+                open.insert(name.into(), address.to_string().into());
+            }
+        }
+        open.into()
+    }
+}
+
+/// A running deployment.
+pub(crate) struct Server {
+    pub(crate) addresses: Addresses,
+    stop: CancellationToken,
+    doors: Vec<tokio::task::JoinHandle<()>>,
+    pipeline: Arc<parking_lot::Mutex<Option<Pipeline>>>,
+    patience: Duration,
+    _data: DataDir,
+}
+
+struct Rooms {
+    statements: Arc<Statements>,
+    lake: Arc<Lake>,
+    ledger: Arc<dyn Ledger>,
+    pipeline: Arc<parking_lot::Mutex<Option<Pipeline>>>,
+    admission: Admission,
+    door: DoorState,
+    metrics: prometheus::Registry,
+}
+
+impl Server {
+    /// Opens everything and starts serving.
+    pub(crate) async fn start(config: &Config, is_dev: bool) -> anyhow::Result<Server> {
+        let data = DataDir::open(&config.data)?;
+        let settings = (config.clone(), is_dev);
+        // Opening reads and syncs files: not on the async threads.
+        let (rooms, data) = tokio::task::spawn_blocking(move || {
+            let rooms = open_rooms(&settings.0, settings.1, &data)?;
+            anyhow::Ok((rooms, data))
+        })
+        .await??;
+        let pipeline = rooms.pipeline.clone();
+        let stop = CancellationToken::new();
+        let (addresses, doors) = open_doors(config, is_dev, rooms, &data, &stop).await?;
+        for (name, listen) in [("postgres", &config.listen.postgres), ("flight", &config.listen.flight)] {
+            if *listen != Listen::Off {
+                tracing::warn!(door = name, "this door is not built yet and stays closed");
+            }
+        }
+        let patience = Duration::from_secs(config.shutdown_seconds);
+        Ok(Server { addresses, stop, doors, pipeline, patience, _data: data })
+    }
+
+    /// Closes the doors, lets what was taken become durable and answered, seals, ends.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        let doors = futures::future::join_all(self.doors);
+        if tokio::time::timeout(self.patience, doors).await.is_err() {
+            tracing::warn!("doors did not close in time; open connections are dropped");
+        }
+        let pipeline = self.pipeline.lock().take();
+        if let Some(pipeline) = pipeline {
+            let _ = tokio::task::spawn_blocking(move || pipeline.stop()).await;
+        }
+    }
+}
+
+fn open_rooms(config: &Config, is_dev: bool, data: &DataDir) -> anyhow::Result<Rooms> {
+    let metrics = prometheus::Registry::new();
+    let mut operators: Vec<Did> = Vec::new();
+    for operator in &config.operators {
+        operators.push(operator.parse().context("operators")?);
+    }
+    let dev_operator = if is_dev { Some(data.key("operator")?) } else { None };
+    operators.extend(dev_operator.as_ref().map(|key| key.public().did()));
+    let log =
+        FileLog::open(&data.folder("log"), &config.origin, data.key("log")?, ingest_tlog::Options::default())
+            .context("cannot open the log")?;
+    let ledger: Arc<dyn Ledger> = Arc::new(log);
+    let statements =
+        Statements::open(&data.folder("statements"), ledger.clone(), &config.origin, operators.clone())
+            .context("cannot open the statements")?;
+    let statements = Arc::new(statements);
+    if let Some(operator) = &dev_operator {
+        register_dev_maker(&statements, &config.origin, operator)?;
+    }
+    let lake = Lake::open(ingest_lake::Options::new(data.folder("lake")), ledger.clone())
+        .context("cannot open the lake")?;
+    let lake = Arc::new(lake);
+    let admission_options = AdmissionOptions {
+        bytes_max: config.intake.queue_bytes_max,
+        frames_max: config.intake.queue_frames_max,
+    };
+    let (admission, inbox) = Admission::new(admission_options);
+    let source = statements.clone();
+    let parts = Parts {
+        inbox,
+        register: Arc::new(move || source.register()),
+        verifier: ingest_verify::backend(),
+        lake: lake.clone(),
+        metrics: ingest_pipeline::Metrics::register(&metrics)?,
+        clock: Arc::new(now_us),
+    };
+    let pipeline =
+        Pipeline::start(pipeline_options(config, data), parts).context("cannot start the pipeline")?;
+    tracing::info!(frames = pipeline.recovered.frames, "write-ahead log replayed");
+    let door = open_query_side(config, data, &metrics, &statements, &lake, &ledger, operators)?;
+    let pipeline = Arc::new(parking_lot::Mutex::new(Some(pipeline)));
+    Ok(Rooms { statements, lake, ledger, pipeline, admission, door, metrics })
+}
+
+fn pipeline_options(config: &Config, data: &DataDir) -> ingest_pipeline::Options {
+    ingest_pipeline::Options {
+        wal: ingest_wal::Options {
+            segment_bytes: config.wal.segment_bytes,
+            bytes_max: config.wal.bytes_max,
+            ..ingest_wal::Options::new(data.folder("wal"))
+        },
+        quarantine: data.folder("quarantine").join("equivocation.cborseq"),
+        seal_frames: config.lake.seal_frames,
+        seal_bytes: config.lake.seal_bytes,
+        seal_after: Duration::from_secs(config.lake.seal_seconds),
+    }
+}
+
+fn open_query_side(
+    config: &Config,
+    data: &DataDir,
+    metrics: &prometheus::Registry,
+    statements: &Arc<Statements>,
+    lake: &Arc<Lake>,
+    ledger: &Arc<dyn Ledger>,
+    operators: Vec<Did>,
+) -> anyhow::Result<DoorState> {
+    let consents = Arc::new(Consents::new(&config.origin, operators, &data.pseudonym_secret()?));
+    let folded = consents.clone();
+    statements.observe(Box::new(move |statement, index, epoch| {
+        // The same statements were just folded by the register of the write side, so this cannot differ.
+        if let Err(error) = folded.apply(statement, index, epoch) {
+            tracing::error!(%error, "a statement in force does not fold on the query side");
+        }
+    }));
+    let audit = Arc::new(
+        Audit::open(data.folder("audit"), ledger.clone()).context("cannot open the access records")?,
+    );
+    let tables = Arc::new(tables::LakeTables { lake: lake.clone(), statements: statements.clone() });
+    let options = query_engine::Options {
+        queries_max: usize::try_from(config.query.concurrent_max)?,
+        time_max: Duration::from_secs(config.query.timeout_seconds),
+        memory_bytes_max: usize::try_from(config.query.memory_bytes_max)?,
+        rows_max: config.query.rows_max,
+        ..query_engine::Options::default()
+    };
+    let engine = Engine::new(options, tables, consents.clone(), audit.clone())
+        .map_err(|error| anyhow::anyhow!("cannot start the query engine: {error:?}"))?;
+    Ok(DoorState {
+        engine: Arc::new(engine),
+        consents,
+        audit,
+        manifests: Manifests::open(data.folder("audit").join("manifests"))?,
+        origin: config.origin.as_str().into(),
+        clock: Arc::new(now_us),
+        metrics: query_doors::Metrics::new(metrics)?,
+    })
+}
+
+/// The nonce is fixed, so that the statement is the same at every start and is taken once.
+fn register_dev_maker(statements: &Statements, origin: &str, operator: &SecretKey) -> anyhow::Result<()> {
+    let maker =
+        Maker { party: dev_maker().public().did(), title: "development".into(), from: None, to: None };
+    let compact = sign(&Body::Maker(maker), origin, 0, [0; 16], operator);
+    statements.submit(&compact, now_us()).context("cannot register the development maker")?;
+    Ok(())
+}
+
+async fn open_doors(
+    config: &Config,
+    is_dev: bool,
+    rooms: Rooms,
+    data: &DataDir,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Addresses, Vec<tokio::task::JoinHandle<()>>)> {
+    let intake_metrics = Arc::new(ingest_intake::Metrics::register(&rooms.metrics, &rooms.admission)?);
+    let tls_files = config.has_tls().then(|| (Path::new(&config.tls.cert), Path::new(&config.tls.key)));
+    let mut addresses = Addresses::default();
+    let mut doors = Vec::new();
+    if let Some(address) = config.listen.mqtt.address() {
+        let listener =
+            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        addresses.mqtt = Some(listener.local_addr()?);
+        let gatekeeper = gatekeeper::TokenGatekeeper {
+            statements: rooms.statements.clone(),
+            origin: config.origin.clone(),
+            is_dev,
+        };
+        let mut options = MqttOptions::new(intake_metrics.clone());
+        options.connections_max = usize::try_from(config.intake.mqtt_connections_max)?;
+        let endpoint = Endpoint::new(rooms.admission.clone(), Arc::new(gatekeeper), options);
+        let acceptor = match tls_files {
+            Some((cert, key)) => {
+                Some(tokio_rustls::TlsAcceptor::from(tls::server_config(cert, key, &[b"mqtt"])?))
+            }
+            None => None,
+        };
+        let stop = stop.clone();
+        doors.push(tokio::spawn(async move { endpoint.serve(listener, acceptor, stop).await }));
+    }
+    if let Some(address) = config.listen.http.address() {
+        let listener =
+            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        addresses.http = Some(listener.local_addr()?);
+        let mut options = frames_http::HttpOptions::new(intake_metrics);
+        options.body_bytes_max = usize::try_from(config.intake.body_bytes_max)?;
+        let app = http_routes(config, is_dev, rooms, data, options);
+        let app = app.into_make_service_with_connect_info::<tls::Peer>();
+        let stop = stop.clone();
+        let ending = async move { stop.cancelled().await };
+        doors.push(match tls_files {
+            Some((cert, key)) => {
+                let tls_config = tls::server_config(cert, key, &[b"h2", b"http/1.1"])?;
+                let handshake = Duration::from_secs(HANDSHAKE_SECONDS);
+                let listener = tls::TlsListener::new(listener, tls_config, handshake);
+                let serving = axum::serve(listener, app).with_graceful_shutdown(ending);
+                tokio::spawn(async move { drop(serving.await) })
+            }
+            None => {
+                let serving = axum::serve(listener, app).with_graceful_shutdown(ending);
+                tokio::spawn(async move { drop(serving.await) })
+            }
+        });
+    }
+    Ok((addresses, doors))
+}
+
+fn http_routes(
+    config: &Config,
+    is_dev: bool,
+    rooms: Rooms,
+    data: &DataDir,
+    options: frames_http::HttpOptions,
+) -> axum::Router {
+    let pipeline = rooms.pipeline.clone();
+    let shared = Arc::new(routes::Shared {
+        statements: rooms.statements,
+        lake: rooms.lake,
+        ledger: rooms.ledger,
+        log_directory: data.folder("log"),
+        metrics: rooms.metrics,
+        origin: config.origin.clone(),
+        is_dev,
+        is_ready: AtomicBool::new(false),
+        is_healthy: Box::new(move || pipeline.lock().as_ref().is_some_and(Pipeline::is_healthy)),
+    });
+    shared.is_ready.store(true, Ordering::Release);
+    frames_http::router(rooms.admission, options)
+        .merge(query_doors::http::router(rooms.door))
+        .merge(routes::router(shared))
+        .fallback(frames_http::not_found)
+}
+
+/// Writes the ready file, whole or not at all.
+pub(crate) fn write_ready(path: &Path, addresses: &Addresses) -> anyhow::Result<()> {
+    write_durable(path, format!("{}\n", addresses.to_json()).as_bytes(), false)
+        .with_context(|| format!("cannot write {}", path.display()))
+}

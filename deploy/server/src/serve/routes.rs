@@ -1,0 +1,233 @@
+//! Routes that belong to no single room: statements, devices, the log's own files, health and metrics.
+//! Frames are `ingest-intake`'s, SQL is `query-doors`', evidence is next door.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use ingest_lake::Lake;
+use ingest_statements::{Receipt, Statements};
+use prometheus::{Encoder, TextEncoder};
+use schemas_evidence::Ledger;
+use schemas_identity::register::Device;
+use schemas_identity::token::Token;
+use schemas_identity::{BootId, Statement, StatementId};
+use serde_json::{Value, json};
+
+use super::evidence;
+use crate::client::{now_s, now_us};
+
+/// Largest body of a statement.
+const STATEMENT_BYTES_MAX: usize = 32 << 10;
+/// Statements listed at most.
+const STATEMENTS_LISTED_MAX: usize = 10_000;
+/// Devices listed at most.
+const DEVICES_LISTED_MAX: usize = 10_000;
+
+/// What these routes need.
+pub(crate) struct Shared {
+    pub(crate) statements: Arc<Statements>,
+    pub(crate) lake: Arc<Lake>,
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) log_directory: PathBuf,
+    pub(crate) metrics: prometheus::Registry,
+    pub(crate) origin: String,
+    pub(crate) is_dev: bool,
+    pub(crate) is_ready: AtomicBool,
+    pub(crate) is_healthy: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+pub(crate) type App = State<Arc<Shared>>;
+
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/v1/statements", post(submit).get(list))
+        .route("/v1/statements/{id}", get(show))
+        .route("/v1/devices", get(devices))
+        .route("/v1/evidence", get(evidence::answer))
+        .route("/log/{*path}", get(log_file))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .layer(DefaultBodyLimit::max(STATEMENT_BYTES_MAX))
+        .with_state(shared)
+}
+
+pub(crate) fn problem(status: StatusCode, code: &str, message: &str) -> Response {
+    (status, Json(json!({"error": {"code": code, "message": message}}))).into_response()
+}
+
+pub(crate) fn unauthorized() -> Response {
+    problem(StatusCode::UNAUTHORIZED, "unauthorized", "a valid bearer token is needed")
+}
+
+impl Shared {
+    pub(crate) fn token(&self, headers: &HeaderMap) -> Option<Token> {
+        let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
+        let token = Token::parse(text, &self.origin, now_s()).ok()?;
+        self.statements.register().is_live(&token.iss).then_some(token)
+    }
+}
+
+async fn submit(State(shared): App, body: String) -> Response {
+    // The book and the log are synced: that is disk time, not ours to spend on the async threads.
+    let decided = tokio::task::spawn_blocking(move || shared.statements.submit(body.trim(), now_us())).await;
+    match decided {
+        Ok(Ok(receipt)) => (StatusCode::CREATED, Json(receipt_json(&receipt))).into_response(),
+        Ok(Err(refused)) => {
+            let (code, hint, status) = refused.parts();
+            tracing::info!(code, hint, "statement refused");
+            problem(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), code, hint)
+        }
+        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the statement was not decided"),
+    }
+}
+
+fn receipt_json(receipt: &Receipt) -> Value {
+    json!({"id": receipt.id, "log_index": receipt.log_index, "epoch": receipt.epoch})
+}
+
+fn statement_json(statement: &Statement, receipt: &Receipt) -> Value {
+    let fields = statement.body.fields();
+    let summary = ["grantee", "grant", "device", "study", "role", "party", "key", "subject", "scope"]
+        .iter()
+        .find_map(|name| fields.get(*name).map(|value| format!("{name} {value}")))
+        .unwrap_or_default();
+    json!({
+        "id": receipt.id, "kind": statement.body.kind(), "log_index": receipt.log_index, "epoch": receipt.epoch,
+        "iat": statement.iat_s, "summary": summary, "fields": fields, "jws": statement.compact,
+    })
+}
+
+async fn list(
+    State(shared): App,
+    headers: HeaderMap,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Response {
+    let Some(token) = shared.token(&headers) else { return unauthorized() };
+    if query.iter().any(|(name, _)| name == "head") {
+        return Json(json!({"head": shared.statements.head(&token.iss)})).into_response();
+    }
+    let own = shared.statements.of(&token.iss);
+    let skipped = own.len().saturating_sub(STATEMENTS_LISTED_MAX);
+    let statements: Vec<Value> =
+        own.iter().skip(skipped).map(|(statement, receipt)| statement_json(statement, receipt)).collect();
+    Json(json!({"statements": statements, "skipped": skipped})).into_response()
+}
+
+async fn show(State(shared): App, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    let Some(token) = shared.token(&headers) else { return unauthorized() };
+    let absent = || problem(StatusCode::NOT_FOUND, "not-found", "no such statement of yours");
+    let Ok(id) = id.parse::<StatementId>() else { return absent() };
+    let Some((statement, receipt)) = shared.statements.get(&id) else { return absent() };
+    let register = shared.statements.register();
+    if register.subject_of(&statement.signer) != register.subject_of(&token.iss) {
+        return absent();
+    }
+    Json(statement_json(&statement, &receipt)).into_response()
+}
+
+/// Devices that the asker is, made or wears; operators (and everybody with `--dev`) see all.
+async fn devices(State(shared): App, headers: HeaderMap) -> Response {
+    let token = shared.token(&headers);
+    if token.is_none() && !shared.is_dev {
+        return unauthorized();
+    }
+    let register = shared.statements.register();
+    let sees = |device: &Device| {
+        let Some(token) = &token else { return true };
+        let person = register.subject_of(&token.iss);
+        shared.is_dev
+            || register.is_operator(&token.iss)
+            || device.maker == token.iss
+            || device.keys.iter().any(|key| key.key == *token.iss.key())
+            || register.bindings(device.number).iter().any(|binding| binding.subject == person)
+    };
+    let ranges = shared.lake.ranges();
+    let mut listed = Vec::new();
+    for device in register.devices().filter(|device| sees(device)).take(DEVICES_LISTED_MAX) {
+        let keys: Vec<Value> = device
+            .keys
+            .iter()
+            .map(|key| {
+                let revoked = key.revoked.is_some();
+                json!({"short_id": key.key.short_id(), "enrolled_at": key.enrolled_at, "revoked": revoked})
+            })
+            .collect();
+        let (boots, gaps) = standing(ranges.iter().filter(|range| range.device == device.number.0));
+        listed.push(json!({
+            "device": device.first_id, "model": device.model, "maker": device.maker, "keys": keys,
+            "bound_now": register.binding_at(device.number, now_us()).is_some(), "boots": boots, "gaps": gaps,
+        }));
+    }
+    Json(json!({"devices": listed})).into_response()
+}
+
+/// Per boot the highest sequence number, and the missing ones below it, as sealed batches show them.
+fn standing<'r>(runs: impl Iterator<Item = &'r schemas_evidence::DeviceRange>) -> (Vec<Value>, Vec<Value>) {
+    let mut by_boot: std::collections::BTreeMap<[u8; 8], Vec<(u64, u64)>> = std::collections::BTreeMap::new();
+    for run in runs {
+        by_boot.entry(run.boot).or_default().push((run.first, run.last));
+    }
+    let (mut boots, mut gaps) = (Vec::new(), Vec::new());
+    for (boot, mut runs) in by_boot {
+        runs.sort_unstable();
+        let mut next = 0;
+        for (first, last) in runs {
+            if first > next {
+                gaps.push(json!({"boot": BootId(boot), "from": next, "to": first - 1}));
+            }
+            next = next.max(last + 1);
+        }
+        boots.push(json!({"boot": BootId(boot), "highest": next.saturating_sub(1)}));
+    }
+    (boots, gaps)
+}
+
+/// The log's own files, exactly as on disk: checkpoint and tiles (C2SP tlog-tiles).
+async fn log_file(State(shared): App, Path(path): Path<String>) -> Response {
+    let is_plain = |part: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'_';
+        !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain)
+    };
+    let absent = || problem(StatusCode::NOT_FOUND, "not-found", "no such file of the log");
+    let is_public = path == "checkpoint" || path.starts_with("tile/");
+    if !is_public || !path.split('/').all(is_plain) {
+        return absent();
+    }
+    match tokio::fs::read(shared.log_directory.join(&path)).await {
+        Ok(bytes) => {
+            let kind =
+                if path == "checkpoint" { "text/plain; charset=utf-8" } else { "application/octet-stream" };
+            ([(header::CONTENT_TYPE, kind)], bytes).into_response()
+        }
+        Err(_) => absent(),
+    }
+}
+
+async fn healthz(State(shared): App) -> Response {
+    if (shared.is_healthy)() {
+        return "ok\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, "the write-ahead log failed: restart to recover it\n").into_response()
+}
+
+async fn readyz(State(shared): App) -> Response {
+    if shared.is_ready.load(Ordering::Acquire) && (shared.is_healthy)() && shared.lake.has_room() {
+        return "ready\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+}
+
+async fn metrics(State(shared): App) -> Response {
+    let mut text = Vec::new();
+    match TextEncoder::new().encode(&shared.metrics.gather(), &mut text) {
+        Ok(()) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
+        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "metrics cannot be encoded"),
+    }
+}

@@ -1,0 +1,58 @@
+//! The lake as the query engine wants to see it: the one place where the write side and the read side meet in process.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ingest_lake::Lake;
+use ingest_statements::Statements;
+use query_engine::{FileKind, LakeFile, Tables, TablesError, View};
+
+/// Adapter from the lake's view to the engine's.
+pub(crate) struct LakeTables {
+    pub(crate) lake: Arc<Lake>,
+    pub(crate) statements: Arc<Statements>,
+}
+
+fn lake_file(directory: &Path, file: &schemas_evidence::FileRef) -> Option<LakeFile> {
+    let kind = match file.kind {
+        schemas_evidence::FileKind::Scalar => FileKind::Scalar,
+        schemas_evidence::FileKind::Wave => FileKind::Wave,
+        // The signed bytes are evidence, not a table.
+        schemas_evidence::FileKind::Frames => return None,
+    };
+    Some(LakeFile {
+        path: directory.join(&file.name),
+        name: file.name.clone(),
+        blake3: hex::encode(file.blake3),
+        kind,
+        rows: file.rows,
+        device_min: file.device_min,
+        device_max: file.device_max,
+        ts_min_us: file.ts_min_us,
+        ts_max_us: file.ts_max_us,
+    })
+}
+
+impl Tables for LakeTables {
+    fn view(&self, as_of: Option<u64>) -> Result<Arc<View>, TablesError> {
+        let view = match as_of {
+            None => self.lake.view(),
+            Some(size) if size <= self.lake.view().log_size => self.lake.view_at(size),
+            Some(size) => return Err(TablesError::NoSnapshot(size)),
+        };
+        let directory = self.lake.directory();
+        let files = view
+            .batches
+            .iter()
+            .flat_map(|batch| batch.manifest.files.iter().filter_map(|file| lake_file(directory, file)))
+            .collect();
+        let register = self.statements.register();
+        Ok(Arc::new(View {
+            log_size: view.log_size,
+            files,
+            tail_scalar: view.tail_scalar.clone(),
+            tail_wave: view.tail_wave.clone(),
+            devices: Arc::new(move |number| register.device(number).map(|device| device.first_id)),
+        }))
+    }
+}

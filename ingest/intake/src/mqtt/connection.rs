@@ -1,0 +1,478 @@
+//! One MQTT socket: reads packets, performs the session's actions, keeps the deadlines.
+//!
+//! One task, one loop, one event at a time. What bounds it: the read buffer (one packet), the write buffer
+//! ([`OUT_FULL`], then nothing is read), the publishes in flight, the outbox. Reading stops, and with it the client's
+//! clock, while a publish waits for room.
+
+mod ending;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use schemas_identity::ShortId;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::deliveries::{Deliveries, Gone, Settled};
+use super::endpoint::{ClientKey, Shared};
+use super::guard::{Framing, frame};
+use super::hub::ConnectionId;
+use super::inbound::{Version, decode};
+use super::outbound::{Outbound, encode};
+use super::session::{Action, End, Limits, Session};
+use super::verdict::{Outbox, Standing, ack_of};
+use crate::admission::{Allowed, Door, Reply, Via};
+use crate::cut::{Cut, cut};
+use crate::room::Share;
+
+/// Bytes asked of the socket at a time, at first; doubled while the client fills them.
+const READ_BYTES_MIN: usize = 4 * 1024;
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// A packet above this must have a share of the room for arriving packets.
+const PACKET_BYTES_SMALL: usize = 64 * 1024 + 1024;
+/// A read buffer above this is given back when it is empty.
+const BUFFER_BYTES_KEPT: usize = 128 * 1024;
+/// No verdict message is added above this many unwritten bytes.
+const OUT_BUSY: usize = 64 * 1024;
+/// Nothing is read above this many unwritten bytes.
+const OUT_FULL: usize = 256 * 1024;
+/// First and longest pause between two offers under pressure.
+const RETRY_MIN: Duration = Duration::from_millis(2);
+const RETRY_MAX: Duration = Duration::from_millis(200);
+/// Since when a publish, or a large packet, waits for room.
+#[derive(Debug, Clone, Copy)]
+struct Blocked {
+    since: Instant,
+    retry_at: Instant,
+    pause: Duration,
+}
+
+enum Event {
+    Stop,
+    TakenOver,
+    Wrote(io::Result<usize>),
+    Flushed(io::Result<()>),
+    Answer(Result<Reply, Gone>),
+    Read(io::Result<usize>),
+    Outbox,
+    Time,
+}
+
+/// A connection and all it holds.
+pub(crate) struct Connection<S> {
+    shared: Arc<Shared>,
+    id: ConnectionId,
+    peer: SocketAddr,
+    reader: ReadHalf<S>,
+    writer: WriteHalf<S>,
+    session: Session,
+    input: BytesMut,
+    read_bytes: usize,
+    out: BytesMut,
+    unflushed: bool,
+    /// The share of a large packet that is arriving, and since when.
+    arriving: Option<(Share, Instant)>,
+    starved: bool,
+    deliveries: Deliveries,
+    blocked: Option<Blocked>,
+    outbox: Arc<Outbox>,
+    subscribed: Vec<ShortId>,
+    stop: CancellationToken,
+    stopping_since: Option<Instant>,
+    taken_over: CancellationToken,
+    client: Option<ClientKey>,
+    opened_at: Instant,
+    heard_at: Instant,
+    wrote_at: Instant,
+}
+
+impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        stream: S,
+        (id, peer): (ConnectionId, SocketAddr),
+        stop: CancellationToken,
+    ) -> Self {
+        let (reader, writer) = tokio::io::split(stream);
+        let options = &shared.options;
+        let limits = Limits {
+            packet_bytes_max: options.packet_bytes_max,
+            receive_max: options.receive_max.max(1),
+            subscriptions_max: options.subscriptions_max,
+            keep_alive_s_max: options.keep_alive_s_max,
+        };
+        let now = Instant::now();
+        Self {
+            session: Session::new(limits, format!("vitalog-{id}")),
+            shared,
+            id,
+            peer,
+            reader,
+            writer,
+            input: BytesMut::new(),
+            read_bytes: READ_BYTES_MIN,
+            out: BytesMut::new(),
+            unflushed: false,
+            arriving: None,
+            starved: false,
+            deliveries: Deliveries::default(),
+            blocked: None,
+            outbox: Arc::default(),
+            subscribed: Vec::new(),
+            stop,
+            stopping_since: None,
+            taken_over: CancellationToken::new(),
+            client: None,
+            opened_at: now,
+            heard_at: now,
+            wrote_at: now,
+        }
+    }
+
+    /// Serves the client until it or we end it. Whatever was taken is still decided, counted and published after
+    /// the client has gone.
+    pub(crate) async fn run(mut self) {
+        let end = loop {
+            if let Err(end) = self.turn().await {
+                break end;
+            }
+        };
+        let metrics = Arc::clone(&self.shared.options.metrics);
+        match self.session.is_open() {
+            true => metrics.disconnected(end.label()),
+            false => metrics.refused(Door::Mqtt, end.label()),
+        }
+        tracing::debug!(peer = %self.peer, reason = end.label(), "MQTT connection ended");
+        self.leave();
+        self.farewell(end).await;
+        self.finish().await;
+    }
+
+    async fn turn(&mut self) -> Result<(), End> {
+        self.process()?;
+        self.send_verdicts();
+        let now = Instant::now();
+        self.note_blocking(now);
+        if !self.may_take() {
+            self.heard_at = now;
+        }
+        if self.stopping_since.is_some()
+            && self.deliveries.is_stuck()
+            && self.out.is_empty()
+            && !self.unflushed
+        {
+            return Err(End::Shutdown);
+        }
+        match self.event().await {
+            Event::Stop => self.stopping_since = Some(Instant::now()),
+            Event::TakenOver => return Err(End::TakenOver),
+            Event::Wrote(written) => self.wrote(written)?,
+            Event::Flushed(flushed) => {
+                flushed.map_err(|_| End::Io)?;
+                self.unflushed = false;
+            }
+            Event::Answer(answer) => self.answered(answer)?,
+            Event::Read(read) => self.read(read)?,
+            Event::Outbox => {}
+            Event::Time => self.on_time(Instant::now())?,
+        }
+        Ok(())
+    }
+
+    async fn event(&mut self) -> Event {
+        let may_read = self.may_take();
+        let may_publish = self.may_publish();
+        let deadline = self.deadline();
+        let stopping = self.stopping_since.is_some();
+        if may_read {
+            self.input.reserve(self.read_bytes);
+        }
+        let Self { reader, writer, input, out, unflushed, deliveries, outbox, stop, taken_over, .. } = self;
+        tokio::select! {
+            biased;
+            () = taken_over.cancelled() => Event::TakenOver,
+            () = stop.cancelled(), if !stopping => Event::Stop,
+            answer = deliveries.answer() => Event::Answer(answer),
+            moved = move_out(writer, out), if !out.is_empty() || *unflushed => moved,
+            read = reader.read_buf(input), if may_read => Event::Read(read),
+            () = outbox.ready.notified(), if may_publish => Event::Outbox,
+            () = sleep_until(deadline) => Event::Time,
+        }
+    }
+
+    /// Whether another packet may be taken from the buffer or the socket.
+    fn may_take(&self) -> bool {
+        self.stopping_since.is_none()
+            && !self.starved
+            && !self.deliveries.is_blocked()
+            && self.deliveries.len() < self.shared.options.inflight_max.max(1)
+            && self.out.len() < OUT_FULL
+    }
+
+    fn may_publish(&self) -> bool {
+        self.out.len() < OUT_BUSY && self.session.may_send_verdict()
+    }
+
+    /// Takes whole packets off the buffer for as long as that is allowed.
+    fn process(&mut self) -> Result<(), End> {
+        while self.may_take() {
+            let bytes_max = self.shared.options.packet_bytes_max as usize;
+            match frame(&self.input, self.session.greeted(), bytes_max)? {
+                Framing::Incomplete { total } => {
+                    self.expect(total.unwrap_or_default());
+                    break;
+                }
+                Framing::Whole { kind, header, total } => {
+                    let packet = self.input.split_to(total);
+                    self.arriving = None;
+                    let packet = decode(kind, header, packet, self.session.version())?;
+                    let actions = self.session.on(packet);
+                    self.perform(actions)?;
+                }
+            }
+        }
+        if self.input.is_empty() && self.input.capacity() > BUFFER_BYTES_KEPT {
+            self.input = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    /// A packet of `total` bytes is on its way; a large one needs a share of the room.
+    fn expect(&mut self, total: usize) {
+        if total <= PACKET_BYTES_SMALL || self.arriving.is_some() {
+            return;
+        }
+        let mut share = self.shared.room.share();
+        if share.grow(total as u64) {
+            self.arriving = Some((share, Instant::now()));
+        } else {
+            self.starved = true;
+        }
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) -> Result<(), End> {
+        for action in actions {
+            match action {
+                Action::Send(packet) => self.send(&packet),
+                Action::End(end) => return Err(end),
+                Action::WillIgnored => self.shared.options.metrics.wills_ignored.inc(),
+                Action::Authenticate { username, password } => {
+                    let password = password.as_deref().map(str::as_bytes);
+                    let answer = self.shared.gatekeeper.admit(username.as_deref(), password);
+                    let actions = self.session.admitted(answer);
+                    self.perform(actions)?;
+                }
+                Action::Opened { client_id, username } => self.open((username, client_id)),
+                Action::Take { device, payload } => self.take(device, &payload)?,
+                Action::Subscribe { device, send_latest } => {
+                    if !self.subscribed.contains(&device) {
+                        self.subscribed.push(device);
+                    }
+                    self.shared.hub.subscribe(device, self.id, &self.outbox, send_latest);
+                }
+                Action::Unsubscribe { device } => {
+                    self.subscribed.retain(|subscribed| *subscribed != device);
+                    self.shared.hub.unsubscribe(&device, self.id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, client: ClientKey) {
+        let version = self.session.version().map_or("", Version::label);
+        self.shared.options.metrics.admitted(version);
+        self.shared.take_over(client.clone(), self.id, self.taken_over.clone());
+        self.client = Some(client);
+    }
+
+    fn take(&mut self, device: ShortId, payload: &bytes::Bytes) -> Result<(), End> {
+        let options = &self.shared.options;
+        options.metrics.body(Door::Mqtt, payload.len());
+        let cut = cut(payload, Some(device), options.frames_max)
+            .unwrap_or_else(|error| Cut::refused(error.to_string()));
+        let allowed = self.session.allowed().cloned().unwrap_or(Allowed::Only(Arc::default()));
+        let via = Via { door: Door::Mqtt, peer: Some(self.peer), allowed, topic_device: Some(device) };
+        match self.deliveries.take(&self.shared.admission, via, device, cut) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                options.metrics.pressure(Door::Mqtt);
+                Ok(())
+            }
+            Err(Gone) => Err(End::Shutdown),
+        }
+    }
+
+    fn answered(&mut self, answer: Result<Reply, Gone>) -> Result<(), End> {
+        let mut next = Some(answer);
+        while let Some(answer) = next {
+            let reply = answer.map_err(|Gone| End::Shutdown)?;
+            match self.deliveries.settle(reply).map_err(|Gone| End::Shutdown)? {
+                Some(settled) => {
+                    let (ack, hint) = ack_of(&settled.verdicts);
+                    tell(&self.shared, &settled);
+                    let actions = self.session.decided(ack, hint);
+                    self.perform(actions)?;
+                }
+                None => self.shared.options.metrics.pressure(Door::Mqtt),
+            }
+            next = self.deliveries.answer_now();
+        }
+        Ok(())
+    }
+
+    fn send_verdicts(&mut self) {
+        while self.may_publish() {
+            let Some((device, standing)) = self.outbox.pop() else { break };
+            let Some(packet) = self.session.verdict(device, standing.message()) else { continue };
+            if self.push(&packet) {
+                self.shared.options.metrics.verdicts_sent.inc();
+            } else {
+                // Over the client's own maximum: the position alone is better than nothing.
+                self.session.verdict_unsent(&packet);
+                self.shared.options.metrics.exceptions_dropped.inc_by(standing.exceptions.len() as u64);
+                let bare = Standing { exceptions: Default::default(), gaps: Vec::new(), ..standing };
+                if let Some(packet) = self.session.verdict(device, bare.message())
+                    && !self.push(&packet)
+                {
+                    self.session.verdict_unsent(&packet);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, packet: &Outbound) {
+        if self.push(packet) {
+            return;
+        }
+        if let Outbound::PubAck { pkid, ack, hint: Some(_) } = packet {
+            self.push(&Outbound::PubAck { pkid: *pkid, ack: *ack, hint: None });
+        }
+    }
+
+    fn push(&mut self, packet: &Outbound) -> bool {
+        if self.out.is_empty() && !self.unflushed {
+            self.wrote_at = Instant::now();
+        }
+        let version = self.session.version().unwrap_or(Version::V4);
+        encode(packet, version, self.session.packet_bytes_max(), &mut self.out)
+    }
+
+    fn wrote(&mut self, written: io::Result<usize>) -> Result<(), End> {
+        match written {
+            Ok(0) | Err(_) => Err(End::Io),
+            Ok(count) => {
+                let _written = self.out.split_to(count.min(self.out.len()));
+                self.unflushed = true;
+                self.wrote_at = Instant::now();
+                Ok(())
+            }
+        }
+    }
+
+    fn read(&mut self, read: io::Result<usize>) -> Result<(), End> {
+        match read {
+            Ok(0) | Err(_) => Err(End::Io),
+            Ok(count) => {
+                self.heard_at = Instant::now();
+                let busy = count >= self.read_bytes;
+                self.read_bytes = match busy {
+                    true => (self.read_bytes * 2).min(READ_BYTES_MAX),
+                    false => (self.read_bytes / 2).max(READ_BYTES_MIN),
+                };
+                Ok(())
+            }
+        }
+    }
+
+    fn note_blocking(&mut self, now: Instant) {
+        let is_blocked = self.starved || self.deliveries.is_blocked();
+        match (is_blocked, self.blocked) {
+            (true, None) => {
+                self.blocked = Some(Blocked { since: now, retry_at: now + RETRY_MIN, pause: RETRY_MIN });
+            }
+            (false, Some(_)) => self.blocked = None,
+            _ => {}
+        }
+    }
+
+    /// The next moment at which something is due.
+    fn deadline(&self) -> Instant {
+        let options = &self.shared.options;
+        let mut deadline = match self.session.is_open() {
+            true => self.heard_at + self.silence_max(),
+            false => self.opened_at + options.connect_timeout,
+        };
+        if !self.out.is_empty() || self.unflushed {
+            deadline = deadline.min(self.wrote_at + options.write_timeout);
+        }
+        if let Some((_, since)) = self.arriving {
+            deadline = deadline.min(since + options.packet_timeout);
+        }
+        if let Some(blocked) = self.blocked {
+            deadline = deadline.min(blocked.retry_at);
+        }
+        if let Some(since) = self.stopping_since {
+            deadline = deadline.min(since + options.drain_timeout);
+        }
+        deadline
+    }
+
+    /// 1.5 times the keep-alive.
+    fn silence_max(&self) -> Duration {
+        Duration::from_millis(u64::from(self.session.keep_alive_s()) * 1_500)
+    }
+
+    fn on_time(&mut self, now: Instant) -> Result<(), End> {
+        let options = &self.shared.options;
+        if self.stopping_since.is_some_and(|since| now >= since + options.drain_timeout) {
+            return Err(End::Shutdown);
+        }
+        if (!self.out.is_empty() || self.unflushed) && now >= self.wrote_at + options.write_timeout {
+            return Err(End::Slow);
+        }
+        if !self.session.is_open() && now >= self.opened_at + options.connect_timeout {
+            return Err(End::ConnectTimeout);
+        }
+        if self.session.is_open() && now >= self.heard_at + self.silence_max() {
+            return Err(End::KeepAlive);
+        }
+        if self.arriving.as_ref().is_some_and(|(_, since)| now >= *since + options.packet_timeout) {
+            return Err(End::PacketTimeout);
+        }
+        match self.blocked {
+            Some(blocked) if now >= blocked.retry_at => self.offer_again(blocked, now),
+            _ => Ok(()),
+        }
+    }
+
+    fn offer_again(&mut self, blocked: Blocked, now: Instant) -> Result<(), End> {
+        if now >= blocked.since + self.shared.options.pressure_patience {
+            return Err(End::Pressure);
+        }
+        let pause = (blocked.pause * 2).min(RETRY_MAX);
+        self.blocked = Some(Blocked { pause, retry_at: now + pause, ..blocked });
+        self.starved = false;
+        self.deliveries.retry(&self.shared.admission).map_err(|Gone| End::Shutdown)
+    }
+}
+
+/// Counts a settled publish and tells the device's subscribers.
+fn tell(shared: &Shared, settled: &Settled) {
+    shared.options.metrics.verdicts(Door::Mqtt, &settled.verdicts);
+    let report = settled.reply.reports.iter().find(|report| report.device == settled.device);
+    let standing = Standing::of(report, &settled.verdicts, (shared.options.clock)());
+    shared.hub.publish(settled.device, standing);
+}
+
+/// Writes a part of `out`, or flushes when there is nothing more to write. Safe to give up.
+async fn move_out<W: AsyncWrite + Unpin>(writer: &mut W, out: &BytesMut) -> Event {
+    match out.is_empty() {
+        false => Event::Wrote(writer.write(out).await),
+        true => Event::Flushed(writer.flush().await),
+    }
+}

@@ -1,0 +1,80 @@
+//! The endpoint over real sockets, against a pipeline that answers as told.
+
+mod clients;
+mod hostile;
+mod limits;
+mod raw;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::admission::{Admission, AdmissionOptions, Allowed, Inbox};
+use crate::metrics::Metrics;
+use crate::testing::device_id;
+
+/// Admits all without a name; `device-1` with password `token` for device 1 only; nobody else.
+struct Names;
+
+impl Gatekeeper for Names {
+    fn admit(&self, username: Option<&str>, password: Option<&[u8]>) -> Result<Allowed, ()> {
+        match (username, password) {
+            (None, None) => Ok(Allowed::All),
+            (Some("device-1"), Some(b"token")) => {
+                Ok(Allowed::Only(Arc::new([device_id(1)].into_iter().collect())))
+            }
+            _ => Err(()),
+        }
+    }
+}
+
+/// A running endpoint.
+struct Server {
+    addr: SocketAddr,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+    served: JoinHandle<()>,
+}
+
+impl Server {
+    fn count(&self, metric: &str, labels: &[&str]) -> u64 {
+        self.metrics.count(&format!("vitalog_intake_{metric}_total"), labels)
+    }
+
+    /// Waits until a counter has reached `least`.
+    async fn wait_for(&self, metric: &str, labels: &[&str], least: u64) {
+        for _ in 0..500 {
+            if self.count(metric, labels) >= least {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{metric} {labels:?} stayed at {}", self.count(metric, labels));
+    }
+}
+
+fn options() -> MqttOptions {
+    let mut options = MqttOptions::new(Arc::new(Metrics::new().unwrap()));
+    options.clock = Arc::new(|| 42);
+    options
+}
+
+async fn start(options: MqttOptions, admission: Admission, tls: Option<TlsAcceptor>) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (metrics, stop) = (Arc::clone(&options.metrics), CancellationToken::new());
+    let endpoint = Endpoint::new(admission, Arc::new(Names), options);
+    let stopping = stop.clone();
+    let served = tokio::spawn(async move { endpoint.serve(listener, tls, stopping).await });
+    Server { addr, metrics, stop, served }
+}
+
+fn queue() -> (Admission, Inbox) {
+    Admission::new(AdmissionOptions::default())
+}

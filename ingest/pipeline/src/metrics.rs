@@ -1,0 +1,99 @@
+//! What the pipeline counts. Labels are verdict codes only: nothing that grows with devices or people.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use schemas_frame::Code;
+
+/// Counters of the pipeline; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    verdicts: IntCounterVec,
+    readings: IntCounter,
+    groups: IntCounter,
+    decide_seconds: Histogram,
+    seal_seconds: Histogram,
+    batches: IntCounter,
+    seal_failures: IntCounter,
+    wal_bytes: IntGauge,
+    tail_frames: IntGauge,
+    tail_bytes: IntGauge,
+}
+
+fn buckets() -> Vec<f64> {
+    vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]
+}
+
+impl Metrics {
+    /// Registers everything.
+    pub fn register(registry: &Registry) -> Result<Metrics, prometheus::Error> {
+        let counter = |name: &str, help: &str| IntCounter::new(name, help);
+        let gauge = |name: &str, help: &str| IntGauge::new(name, help);
+        let histogram =
+            |name: &str, help: &str| Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets()));
+        let metrics = Metrics {
+            verdicts: IntCounterVec::new(
+                Opts::new("vitalog_pipeline_verdicts_total", "Frames by verdict code."),
+                &["code"],
+            )?,
+            readings: counter("vitalog_pipeline_readings_total", "Samples in frames that were kept.")?,
+            groups: counter("vitalog_pipeline_groups_total", "Groups of frames made durable with one sync.")?,
+            decide_seconds: histogram(
+                "vitalog_pipeline_decide_seconds",
+                "From taking a group to answering it.",
+            )?,
+            seal_seconds: histogram("vitalog_pipeline_seal_seconds", "Writing and committing one batch.")?,
+            batches: counter("vitalog_pipeline_batches_total", "Batches committed to the log.")?,
+            seal_failures: counter(
+                "vitalog_pipeline_seal_failures_total",
+                "Seals that failed and were repeated.",
+            )?,
+            wal_bytes: gauge("vitalog_pipeline_wal_bytes", "Bytes of write-ahead log segments in use.")?,
+            tail_frames: gauge("vitalog_pipeline_tail_frames", "Frames that wait for the next batch.")?,
+            tail_bytes: gauge(
+                "vitalog_pipeline_tail_bytes",
+                "Bytes of frames that wait for the next batch.",
+            )?,
+        };
+        registry.register(Box::new(metrics.verdicts.clone()))?;
+        for counter in [&metrics.readings, &metrics.groups, &metrics.batches, &metrics.seal_failures] {
+            registry.register(Box::new(counter.clone()))?;
+        }
+        for gauge in [&metrics.wal_bytes, &metrics.tail_frames, &metrics.tail_bytes] {
+            registry.register(Box::new(gauge.clone()))?;
+        }
+        for histogram in [&metrics.decide_seconds, &metrics.seal_seconds] {
+            registry.register(Box::new(histogram.clone()))?;
+        }
+        // Every code is there from the start, so that a first refusal is seen as a change.
+        for code in Code::ALL {
+            metrics.verdicts.with_label_values(&[code.as_str()]).inc_by(0);
+        }
+        Ok(metrics)
+    }
+
+    pub(crate) fn verdict(&self, code: Code) {
+        self.verdicts.with_label_values(&[code.as_str()]).inc();
+    }
+
+    pub(crate) fn group(&self, readings: u64, took: Duration, wal_bytes: u64) {
+        self.groups.inc();
+        self.readings.inc_by(readings);
+        self.decide_seconds.observe(took.as_secs_f64());
+        self.wal_bytes.set(i64::try_from(wal_bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn tail(&self, frames: u64, bytes: u64) {
+        self.tail_frames.set(i64::try_from(frames).unwrap_or(i64::MAX));
+        self.tail_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn sealed(&self, took: Duration) {
+        self.batches.inc();
+        self.seal_seconds.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn seal_failed(&self) {
+        self.seal_failures.inc();
+    }
+}

@@ -1,0 +1,546 @@
+//! The component. Callers block until their record is durable and in the log; those who come together share one sync.
+//!
+//! Whoever finds no leader leads: takes all that waits, writes it as one group, syncs once, appends all commitments in one
+//! call, and wakes the others. What it is not: a thread of its own; with nobody asking, nothing runs.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex, RwLock};
+use schemas_evidence::entry::{Entry as LogEntry, commitment};
+use schemas_evidence::ledger::{ENTRIES_PER_READ_MAX, Ledger};
+use schemas_identity::Did;
+
+use crate::entry::{Completion, Intent, Outcome, Refused};
+use crate::error::AuditError;
+use crate::file::{Files, Item, Place};
+use crate::index::Index;
+use crate::record::{self, Record};
+
+/// Most subjects one record may concern.
+pub const SUBJECTS_MAX: usize = 500_000;
+/// About how many bytes one group holds; one larger record makes a group of its own.
+const GROUP_BYTES_TARGET: usize = 32 * 1024 * 1024;
+/// Rough size of one subject in a record.
+const SUBJECT_BYTES: usize = 90;
+/// Rough size of the rest of a record.
+const RECORD_BYTES: usize = 20 * 1024;
+
+/// Where and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The directory; made if it is not there.
+    pub dir: PathBuf,
+    /// A file of at least this many bytes is followed by a new one. Default 64 MiB.
+    pub file_bytes_max: u64,
+}
+
+impl Options {
+    /// The defaults for a directory.
+    pub fn new(dir: impl Into<PathBuf>) -> Options {
+        Options { dir: dir.into(), file_bytes_max: 64 * 1024 * 1024 }
+    }
+}
+
+impl<P: Into<PathBuf>> From<P> for Options {
+    fn from(dir: P) -> Options {
+        Options::new(dir)
+    }
+}
+
+/// What opening found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// Records there are.
+    pub records: u64,
+    /// Bytes of a torn group cut off the end: never acknowledged to anybody.
+    pub torn_bytes: u64,
+    /// Records whose commitment was not in the log and was appended now.
+    pub relogged: u64,
+    /// Log indices of queries and results after the newest known record that have no record here: files were lost.
+    pub lost: Vec<u64>,
+}
+
+/// Proof of an intent: without one, no row.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    number: u64,
+    log_index: u64,
+    scope: Arc<BTreeSet<Did>>,
+}
+
+impl Receipt {
+    /// Where the intent's commitment is in the log.
+    pub fn log_index(&self) -> u64 {
+        self.log_index
+    }
+}
+
+/// The audit. Share it in an `Arc`.
+pub struct Audit {
+    dir: PathBuf,
+    ledger: Arc<dyn Ledger>,
+    pub(crate) index: RwLock<Index>,
+    queue: Mutex<Queue>,
+    turn: Condvar,
+    writer: Mutex<Writer>,
+    opened: Opened,
+    /// Held as long as the audit lives.
+    _lock: File,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<(Draft, Arc<Slot>)>,
+    is_led: bool,
+}
+
+type Slot = Mutex<Option<Result<Written, AuditError>>>;
+
+#[derive(Debug, Clone, Copy)]
+struct Written {
+    number: u64,
+    log_index: u64,
+}
+
+enum Draft {
+    Intent(Intent),
+    Completion { query: u64, completion: Completion },
+    Refused(Refused),
+}
+
+struct Writer {
+    files: Files,
+    /// Durable records whose commitment the log has not confirmed, oldest first.
+    unlogged: Vec<(u64, LogEntry)>,
+    /// Links not yet written: they ride with the next group.
+    links: Vec<Item>,
+    /// Completions of intents that failed after they became durable: nothing was read.
+    followups: Vec<Draft>,
+}
+
+impl Audit {
+    /// Opens a directory: reads all records, cuts a torn tail, brings log and records together.
+    pub fn open(options: impl Into<Options>, ledger: Arc<dyn Ledger>) -> Result<Audit, AuditError> {
+        let Options { dir, file_bytes_max } = options.into();
+        fs::create_dir_all(&dir).map_err(AuditError::io("create", &dir))?;
+        let lock = lock(&dir)?;
+        let mut loading = Loading::default();
+        let (files, torn_bytes) =
+            Files::open(&dir, file_bytes_max, |item, place| loading.take(item, place, &dir))?;
+        let Loading { mut index, unlinked, .. } = loading;
+        let mut opened = Opened { records: index.next(), torn_bytes, ..Opened::default() };
+        let mut links = Vec::new();
+        let unlogged = match_log(&mut index, unlinked, ledger.as_ref(), &mut opened, &mut links)?;
+        let mut writer = Writer { files, unlogged, links, followups: Vec::new() };
+        opened.relogged = writer.unlogged.len() as u64;
+        for (number, log_index) in writer.log(ledger.as_ref(), Vec::new())? {
+            index.link(number, log_index);
+        }
+        if !opened.lost.is_empty() {
+            tracing::error!(lost = opened.lost.len(), "the log has queries whose audit records are gone");
+        }
+        Ok(Audit {
+            dir,
+            ledger,
+            index: RwLock::new(index),
+            queue: Mutex::default(),
+            turn: Condvar::new(),
+            writer: Mutex::new(writer),
+            opened,
+            _lock: lock,
+        })
+    }
+
+    /// What opening found and did.
+    pub fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// Records that somebody is about to read. When it returns, the record is durable and its commitment in the log.
+    pub fn intent(&self, intent: Intent) -> Result<Receipt, AuditError> {
+        bounded(intent.scope.len() + intent.withheld.len())?;
+        let scope = Arc::new(intent.scope.iter().map(|scope| scope.subject).collect());
+        let written = self.commit(Draft::Intent(intent))?;
+        Ok(Receipt { number: written.number, log_index: written.log_index, scope })
+    }
+
+    /// Records how a read ended; returns where in the log. Without this, assume that all was read.
+    pub fn complete(&self, receipt: &Receipt, completion: Completion) -> Result<u64, AuditError> {
+        let outside = completion.rows.keys().filter(|subject| !receipt.scope.contains(subject)).count();
+        if outside > 0 {
+            return Err(AuditError::OutsideScope { subjects: outside });
+        }
+        let written = self.commit(Draft::Completion { query: receipt.number, completion })?;
+        Ok(written.log_index)
+    }
+
+    /// Records that somebody asked and got nothing; returns where in the log.
+    pub fn refused(&self, refused: Refused) -> Result<u64, AuditError> {
+        bounded(refused.subjects.len())?;
+        Ok(self.commit(Draft::Refused(refused))?.log_index)
+    }
+
+    /// Whether a failed write has closed the audit.
+    pub fn is_poisoned(&self) -> bool {
+        self.writer.lock().files.is_poisoned()
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn ledger(&self) -> &dyn Ledger {
+        self.ledger.as_ref()
+    }
+
+    /// Waits in the queue until a leader has served it, or leads.
+    fn commit(&self, draft: Draft) -> Result<Written, AuditError> {
+        let slot: Arc<Slot> = Arc::default();
+        let mut queue = self.queue.lock();
+        queue.waiting.push_back((draft, Arc::clone(&slot)));
+        loop {
+            if let Some(result) = slot.lock().take() {
+                return result;
+            }
+            if queue.is_led {
+                self.turn.wait(&mut queue);
+                continue;
+            }
+            queue.is_led = true;
+            let (drafts, slots): (Vec<_>, Vec<_>) = take_group(&mut queue.waiting).into_iter().unzip();
+            drop(queue);
+            let results = self.write(drafts);
+            for (slot, result) in slots.iter().zip(results) {
+                *slot.lock() = Some(result);
+            }
+            queue = self.queue.lock();
+            queue.is_led = false;
+            self.turn.notify_all();
+        }
+    }
+
+    /// Writes one group and logs it. One result per draft, in order.
+    fn write(&self, mut drafts: Vec<Draft>) -> Vec<Result<Written, AuditError>> {
+        let mut writer = self.writer.lock();
+        let asked = drafts.len();
+        // As long as the log takes nothing, nothing more is written: the backlog stays one group long.
+        match writer.log(self.ledger.as_ref(), Vec::new()) {
+            Ok(logged) => self.link(&logged),
+            Err(error) => return fail_all(asked, error),
+        }
+        drafts.append(&mut writer.followups);
+        let prepared = match self.prepare(&drafts) {
+            Ok(prepared) => prepared,
+            Err(error) => return fail_all(asked, error),
+        };
+        let mut items = writer.links.clone();
+        let records = prepared.iter().flatten();
+        items.extend(records.clone().map(|ready| ready.item.clone()));
+        let places = match writer.files.append(&items) {
+            Ok(places) => places,
+            Err(error) => return fail_all(asked, error),
+        };
+        writer.links.clear();
+        let mut index = self.index.write();
+        for (ready, place) in records.zip(places) {
+            if let Err(error) = index.add(&ready.record, place) {
+                return fail_all(asked, error);
+            }
+        }
+        drop(index);
+        let entries = prepared.iter().flatten().map(|ready| (ready.number, ready.entry.clone())).collect();
+        let logged = writer.log(self.ledger.as_ref(), entries);
+        self.settle(&mut writer, drafts, prepared, logged, asked)
+    }
+
+    fn link(&self, logged: &[(u64, u64)]) {
+        let mut index = self.index.write();
+        for (number, log_index) in logged {
+            index.link(*number, *log_index);
+        }
+    }
+
+    /// Numbers and encodes drafts. A second completion of one query is refused here, where the order is known.
+    fn prepare(&self, drafts: &[Draft]) -> Result<Vec<Option<Ready>>, AuditError> {
+        let index = self.index.read();
+        let log_size = self.ledger.size();
+        let mut newest: HashMap<String, u64> = HashMap::new();
+        let mut completed: HashSet<u64> = HashSet::new();
+        let mut next = index.next();
+        let mut prepared = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            if let Draft::Completion { query, .. } = draft {
+                let is_known = index.entry(*query).is_some_and(|intent| intent.completion.is_some());
+                if is_known || !completed.insert(*query) {
+                    prepared.push(None);
+                    continue;
+                }
+            }
+            let mut running = |subject: &str| {
+                let known = || index.trails.get(subject).map_or(0, |trail| trail.newest);
+                let number = newest.entry(subject.to_owned()).or_insert_with(known);
+                *number += 1;
+                *number
+            };
+            prepared.push(Some(Ready::encode(draft, next, log_size, &mut running)?));
+            next += 1;
+        }
+        Ok(prepared)
+    }
+
+    /// Turns what the log said into results; intents it did not take get a completion that says nothing was read.
+    fn settle(
+        &self,
+        writer: &mut Writer,
+        drafts: Vec<Draft>,
+        prepared: Vec<Option<Ready>>,
+        logged: Result<Vec<(u64, u64)>, AuditError>,
+        asked: usize,
+    ) -> Vec<Result<Written, AuditError>> {
+        let (pairs, failure) = match logged {
+            Ok(pairs) => (pairs, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        self.link(&pairs);
+        let places: HashMap<u64, u64> = pairs.into_iter().collect();
+        let mut results = Vec::with_capacity(drafts.len());
+        for (draft, ready) in drafts.into_iter().zip(prepared) {
+            results.push(match (ready, &failure) {
+                (None, _) => Err(AuditError::AlreadyComplete),
+                (Some(ready), Some(error)) => {
+                    writer.followups.extend(never_started(&draft, ready.number));
+                    Err(again(error))
+                }
+                (Some(ready), None) => match places.get(&ready.number) {
+                    Some(log_index) => Ok(Written { number: ready.number, log_index: *log_index }),
+                    None => Err(AuditError::Poisoned),
+                },
+            });
+        }
+        results.truncate(asked);
+        results
+    }
+}
+
+/// A draft with its number, salt and bytes.
+struct Ready {
+    number: u64,
+    record: Record,
+    item: Item,
+    entry: LogEntry,
+}
+
+impl Ready {
+    fn encode(
+        draft: &Draft,
+        number: u64,
+        log_size: u64,
+        running: &mut impl FnMut(&str) -> u64,
+    ) -> Result<Ready, AuditError> {
+        let mut salt = [0; 32];
+        getrandom::fill(&mut salt).map_err(|_| AuditError::Random)?;
+        let (record, epoch) = match draft {
+            Draft::Intent(intent) => (record::intent(intent, &salt, running), Some(intent.epoch)),
+            Draft::Refused(refused) => (record::refused(refused, &salt, running), Some(refused.epoch)),
+            Draft::Completion { query, completion } => (record::completion(*query, completion), None),
+        };
+        // A struct of text and numbers always has a JSON text.
+        let body = serde_json::to_vec(&record).map_err(|_| AuditError::Poisoned)?;
+        let entry = log_entry(commitment(&salt, &body), epoch);
+        Ok(Ready { number, record, item: Item::Record { number, log_size, salt, body }, entry })
+    }
+}
+
+fn log_entry(commitment: [u8; 32], epoch: Option<u64>) -> LogEntry {
+    match epoch {
+        Some(epoch) => LogEntry::Query { commitment, epoch },
+        None => LogEntry::Result { commitment },
+    }
+}
+
+impl Writer {
+    /// Appends commitments, older unconfirmed ones first, and returns (record, log index) of all of them.
+    fn log(&mut self, ledger: &dyn Ledger, new: Vec<(u64, LogEntry)>) -> Result<Vec<(u64, u64)>, AuditError> {
+        self.unlogged.extend(new);
+        if self.unlogged.is_empty() {
+            return Ok(Vec::new());
+        }
+        let entries: Vec<LogEntry> = self.unlogged.iter().map(|(_, entry)| entry.clone()).collect();
+        // On an error they stay here and are tried again: twice in the log is harmless, missing is not.
+        let indices = ledger.append(&entries)?;
+        let logged: Vec<(u64, u64)> = self
+            .unlogged
+            .drain(..)
+            .zip(indices)
+            .map(|((number, _), log_index)| (number, log_index))
+            .collect();
+        let links =
+            logged.iter().map(|(number, log_index)| Item::Link { number: *number, log_index: *log_index });
+        self.links.extend(links);
+        Ok(logged)
+    }
+}
+
+/// The records seen so far while opening.
+#[derive(Default)]
+struct Loading {
+    index: Index,
+    /// Records without a link: number, log size when written, commitment and epoch.
+    unlinked: HashMap<u64, Unlinked>,
+}
+
+struct Unlinked {
+    log_size: u64,
+    entry: LogEntry,
+}
+
+impl Loading {
+    fn take(&mut self, item: Item, place: Option<Place>, dir: &Path) -> Result<(), AuditError> {
+        let damaged = |problem| AuditError::Corrupt { path: dir.to_owned(), offset: 0, problem };
+        match (item, place) {
+            (Item::Record { number, log_size, salt, body }, Some(place)) => {
+                if number != self.index.next() {
+                    return Err(damaged("records are not in order"));
+                }
+                let record: Record =
+                    serde_json::from_slice(&body).map_err(|_| damaged("a record that does not read"))?;
+                let epoch = match &record {
+                    Record::Intent(intent) => Some(intent.asked.epoch),
+                    Record::Refused(refused) => Some(refused.asked.epoch),
+                    Record::Completion(_) => None,
+                };
+                self.index.add(&record, place)?;
+                let entry = log_entry(commitment(&salt, &body), epoch);
+                self.unlinked.insert(number, Unlinked { log_size, entry });
+            }
+            (Item::Link { number, log_index }, _) => {
+                self.index.link(number, log_index);
+                self.unlinked.remove(&number);
+            }
+            (Item::Record { .. }, None) => return Err(damaged("a record without a place")),
+        }
+        Ok(())
+    }
+}
+
+/// Finds the commitments of unlinked records in the log; returns those that are not there, oldest first.
+/// Queries and results after the newest link that belong to no record are noted as lost.
+fn match_log(
+    index: &mut Index,
+    unlinked: HashMap<u64, Unlinked>,
+    ledger: &dyn Ledger,
+    opened: &mut Opened,
+    links: &mut Vec<Item>,
+) -> Result<Vec<(u64, LogEntry)>, AuditError> {
+    let linked: HashSet<u64> = index.entries.iter().filter_map(|entry| entry.log_index).collect();
+    let after_newest = linked.iter().max().map_or(0, |newest| newest + 1);
+    let from = unlinked.values().map(|record| record.log_size).fold(after_newest, u64::min);
+    let by_entry: HashMap<String, u64> =
+        unlinked.iter().map(|(number, record)| (record.entry.to_text(), *number)).collect();
+    let mut found = HashSet::new();
+    let size = ledger.size();
+    let mut at = from.min(size);
+    while at < size {
+        let to = size.min(at + ENTRIES_PER_READ_MAX);
+        for (log_index, text) in (at..to).zip(ledger.entries(at, to)?) {
+            match by_entry.get(&text) {
+                Some(number) => {
+                    if found.insert(*number) {
+                        index.link(*number, log_index);
+                        links.push(Item::Link { number: *number, log_index });
+                    }
+                }
+                None if linked.contains(&log_index) => {}
+                None => {
+                    let ours = matches!(
+                        LogEntry::parse(&text),
+                        Ok(LogEntry::Query { .. } | LogEntry::Result { .. })
+                    );
+                    if ours && log_index >= after_newest {
+                        opened.lost.push(log_index);
+                    }
+                }
+            }
+        }
+        at = to;
+    }
+    let mut unlogged: Vec<(u64, LogEntry)> = unlinked
+        .into_iter()
+        .filter(|(number, _)| !found.contains(number))
+        .map(|(number, record)| (number, record.entry))
+        .collect();
+    unlogged.sort_unstable_by_key(|(number, _)| *number);
+    Ok(unlogged)
+}
+
+fn lock(dir: &Path) -> Result<File, AuditError> {
+    let path = dir.join("lock");
+    let file = File::create(&path).map_err(AuditError::io("create", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(AuditError::Locked { path }),
+        Err(TryLockError::Error(source)) => Err(AuditError::Io { action: "lock", path, source }),
+    }
+}
+
+fn bounded(subjects: usize) -> Result<(), AuditError> {
+    if subjects > SUBJECTS_MAX {
+        Err(AuditError::TooManySubjects { subjects, max: SUBJECTS_MAX })
+    } else {
+        Ok(())
+    }
+}
+
+/// Takes from the front about as much as makes one group, at least one.
+fn take_group(waiting: &mut VecDeque<(Draft, Arc<Slot>)>) -> Vec<(Draft, Arc<Slot>)> {
+    let (mut group, mut bytes) = (Vec::new(), 0);
+    while let Some((draft, _)) = waiting.front() {
+        bytes += estimate(draft);
+        if bytes > GROUP_BYTES_TARGET && !group.is_empty() {
+            break;
+        }
+        group.extend(waiting.pop_front());
+    }
+    group
+}
+
+fn estimate(draft: &Draft) -> usize {
+    let subjects = match draft {
+        Draft::Intent(intent) => intent.scope.len() + intent.withheld.len(),
+        Draft::Refused(refused) => refused.subjects.len(),
+        Draft::Completion { completion, .. } => completion.rows.len(),
+    };
+    RECORD_BYTES + SUBJECT_BYTES * subjects
+}
+
+fn never_started(draft: &Draft, number: u64) -> Option<Draft> {
+    let Draft::Intent(intent) = draft else { return None };
+    let completion = Completion {
+        outcome: Outcome::Error,
+        rows: Default::default(),
+        result_rows: 0,
+        bytes: 0,
+        ended_us: intent.started_us,
+    };
+    Some(Draft::Completion { query: number, completion })
+}
+
+/// One failure for everybody in the group: the first gets it as it is, the others learn its kind.
+fn fail_all(asked: usize, error: AuditError) -> Vec<Result<Written, AuditError>> {
+    let mut results: Vec<_> = (1..asked).map(|_| Err(again(&error))).collect();
+    results.insert(0, Err(error));
+    results.truncate(asked);
+    results
+}
+
+fn again(error: &AuditError) -> AuditError {
+    match error {
+        AuditError::Ledger(error) => AuditError::Ledger(error.clone()),
+        AuditError::Random => AuditError::Random,
+        AuditError::Full => AuditError::Full,
+        _ => AuditError::Poisoned,
+    }
+}

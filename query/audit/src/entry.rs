@@ -1,0 +1,135 @@
+//! What the engine and the doors hand in. Plain values: nothing here is written as it stands.
+
+use std::collections::BTreeMap;
+
+use schemas_consent::Span;
+use schemas_identity::Did;
+use schemas_signals::SignalSet;
+
+/// Somebody is about to read.
+#[derive(Debug, Clone)]
+pub struct Intent {
+    /// Who receives the data.
+    pub recipient: Did,
+    /// The token's id.
+    pub token_id: String,
+    /// The stated purpose.
+    pub purpose: String,
+    /// In which study's name.
+    pub study: Option<String>,
+    /// The SQL as sent. Kept are its text without literals and a salted hash of the whole.
+    pub sql: String,
+    /// Of whom what may be read: an upper bound, one entry per subject.
+    pub scope: Vec<Scope>,
+    /// Subjects who said something to the recipient but of whom nothing may be read.
+    pub withheld: Vec<Did>,
+    /// The consent epoch.
+    pub epoch: u64,
+    /// The log size the data is read as of.
+    pub log_size: u64,
+    /// When, microseconds since 1970 UTC.
+    pub started_us: i64,
+}
+
+/// What a query may read of one subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scope {
+    /// Whose data.
+    pub subject: Did,
+    /// Which signals.
+    pub signals: SignalSet,
+    /// From this sample time; `i64::MIN` is open.
+    pub from_us: i64,
+    /// Before this sample time; `i64::MAX` is open.
+    pub to_us: i64,
+}
+
+impl Scope {
+    /// The smallest scope per subject that contains its spans.
+    pub fn from_spans<'s>(spans: impl IntoIterator<Item = &'s Span>) -> Vec<Scope> {
+        let mut scopes: BTreeMap<Did, Scope> = BTreeMap::new();
+        for span in spans {
+            let first = Scope {
+                subject: span.subject,
+                signals: span.signals,
+                from_us: span.from_us,
+                to_us: span.to_us,
+            };
+            let scope = scopes.entry(span.subject).or_insert(first);
+            scope.signals = scope.signals.union(span.signals);
+            scope.from_us = scope.from_us.min(span.from_us);
+            scope.to_us = scope.to_us.max(span.to_us);
+        }
+        scopes.into_values().collect()
+    }
+}
+
+/// A read has ended.
+#[derive(Debug, Clone)]
+pub struct Completion {
+    /// How.
+    pub outcome: Outcome,
+    /// Rows read of each subject, exactly. Subjects of the scope that are left out had none.
+    pub rows: BTreeMap<Did, u64>,
+    /// Rows of the result.
+    pub result_rows: u64,
+    /// Bytes of the result.
+    pub bytes: u64,
+    /// When, microseconds since 1970 UTC.
+    pub ended_us: i64,
+}
+
+/// How a read ended. Whatever it was, rows counted may have left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// All of the result was handed over.
+    Released,
+    /// It failed.
+    Error,
+    /// The recipient went away.
+    Cancelled,
+    /// Consent changed while it ran.
+    Revoked,
+}
+
+impl Outcome {
+    pub(crate) const ALL: [Outcome; 4] =
+        [Outcome::Released, Outcome::Error, Outcome::Cancelled, Outcome::Revoked];
+
+    /// Its word in records and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Released => "released",
+            Outcome::Error => "error",
+            Outcome::Cancelled => "cancelled",
+            Outcome::Revoked => "revoked",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Outcome> {
+        Outcome::ALL.into_iter().find(|known| known.as_str() == text)
+    }
+}
+
+/// Somebody asked and got nothing. A bad token is not recorded here: it cannot be attributed.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// Who asked.
+    pub recipient: Did,
+    /// The token's id.
+    pub token_id: String,
+    /// The stated purpose.
+    pub purpose: String,
+    /// In which study's name.
+    pub study: Option<String>,
+    /// The SQL as sent, or what was asked for instead.
+    pub sql: String,
+    /// Whose data was asked for, as far as that is known: those who shall read of it.
+    pub subjects: Vec<Did>,
+    /// A short code: why.
+    pub reason: String,
+    /// The consent epoch.
+    pub epoch: u64,
+    /// When, microseconds since 1970 UTC.
+    pub at_us: i64,
+}

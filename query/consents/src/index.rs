@@ -1,0 +1,272 @@
+//! The fold: statements in log order become an immutable snapshot with an epoch.
+//!
+//! Writers fold into a working copy under a lock and bump the epoch before they return. Readers take the newest snapshot;
+//! it is cut from the working copy when somebody asks and the epoch has moved, so that a start with a million statements
+//! copies nothing. A revocation is therefore in force for the very next warrant, and [`Changes`] tells running ones.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+use schemas_consent::{ConsentState, Grantee, Request, named_subjects, terms};
+use schemas_identity::{Body, Did, Register, Statement};
+use thiserror::Error;
+
+use crate::ask::{Ask, Refusal};
+use crate::pseudonym::DeploymentSecret;
+use crate::warrant::Warrant;
+
+/// Consent as of one epoch.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) register: Arc<Register>,
+    pub(crate) consent: Arc<ConsentState>,
+    pub(crate) epoch: u64,
+}
+
+/// The live index. Share it in an `Arc`.
+pub struct Consents {
+    working: Mutex<Working>,
+    current: ArcSwap<Snapshot>,
+    changes: Arc<Changes>,
+    secret: DeploymentSecret,
+}
+
+struct Working {
+    register: Arc<Register>,
+    consent: Arc<ConsentState>,
+}
+
+/// What a change may touch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Touched {
+    /// A subject, or a party by its first key.
+    Party(Did),
+    /// A role's or study's members or terms.
+    Group(Grantee),
+}
+
+/// When each thing last changed, for running queries. Entries are never removed: one per subject, role and study.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    epoch: AtomicU64,
+    last: RwLock<HashMap<Touched, u64>>,
+}
+
+impl Changes {
+    /// The newest epoch: one atomic load.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether any of these changed after `epoch`.
+    pub(crate) fn since<'t>(&self, epoch: u64, mut things: impl Iterator<Item = &'t Touched>) -> bool {
+        let last = self.last.read();
+        things.any(|thing| match last.get(thing) {
+            Some(changed) => *changed > epoch,
+            None => false,
+        })
+    }
+
+    fn note(&self, things: Vec<Touched>, epoch: u64) {
+        let mut last = self.last.write();
+        for thing in things {
+            last.insert(thing, epoch);
+        }
+        drop(last);
+        // After the map: whoever sees the new epoch finds the change that made it.
+        self.epoch.store(epoch, Ordering::Release);
+    }
+}
+
+/// A statement did not fit the state folded so far.
+///
+/// Statements come here only after the book took them, so this means that book and index disagree: stop serving.
+#[derive(Debug, Error)]
+pub enum FoldError {
+    /// The register refused it.
+    #[error("the register refuses the statement at log index {log_index}")]
+    Register {
+        /// Its place in the log.
+        log_index: u64,
+        /// Why.
+        #[source]
+        source: schemas_identity::register::Refusal,
+    },
+    /// The consent state refused it.
+    #[error("the consent state refuses the statement at log index {log_index}")]
+    Consent {
+        /// Its place in the log.
+        log_index: u64,
+        /// Why.
+        #[source]
+        source: schemas_consent::Refusal,
+    },
+    /// Epochs must rise.
+    #[error("epoch {epoch} does not follow {current}")]
+    Epoch {
+        /// The statement's.
+        epoch: u64,
+        /// The newest so far.
+        current: u64,
+    },
+}
+
+impl Consents {
+    /// An empty index for a deployment.
+    pub fn new(origin: &str, operators: Vec<Did>, secret: &[u8; 32]) -> Consents {
+        let register = Arc::new(Register::new(origin, operators));
+        let consent = Arc::new(ConsentState::new());
+        let snapshot = Snapshot { register: Arc::clone(&register), consent: Arc::clone(&consent), epoch: 0 };
+        Consents {
+            working: Mutex::new(Working { register, consent }),
+            current: ArcSwap::from_pointee(snapshot),
+            changes: Arc::new(Changes::default()),
+            secret: DeploymentSecret::new(secret),
+        }
+    }
+
+    /// Folds one statement in. When it returns, the next warrant rests on it and running ones it touches are not current.
+    ///
+    /// `epoch` rises with every statement. A refusal leaves the index as it was.
+    pub fn apply(&self, statement: &Statement, log_index: u64, epoch: u64) -> Result<(), FoldError> {
+        let mut working = self.working.lock();
+        let current = self.changes.epoch();
+        if epoch <= current {
+            return Err(FoldError::Epoch { epoch, current });
+        }
+        working.register.check(statement).map_err(|source| FoldError::Register { log_index, source })?;
+        working
+            .consent
+            .check(&working.register, statement)
+            .map_err(|source| FoldError::Consent { log_index, source })?;
+        let mut touched = touched(&working.register, statement);
+        let before = Arc::clone(&working.register);
+        Arc::make_mut(&mut working.consent)
+            .apply(&before, statement, log_index)
+            .map_err(|source| FoldError::Consent { log_index, source })?;
+        drop(before);
+        if concerns_register(&statement.body) {
+            Arc::make_mut(&mut working.register)
+                .apply(statement, log_index)
+                .map_err(|source| FoldError::Register { log_index, source })?;
+            touched.extend(self::touched(&working.register, statement));
+        }
+        self.changes.note(touched, epoch);
+        Ok(())
+    }
+
+    /// The newest epoch.
+    pub fn epoch(&self) -> u64 {
+        self.changes.epoch()
+    }
+
+    /// The register as of now.
+    pub fn register(&self) -> Arc<Register> {
+        Arc::clone(&self.snapshot().register)
+    }
+
+    /// The consent state as of now.
+    pub fn consent(&self) -> Arc<ConsentState> {
+        Arc::clone(&self.snapshot().consent)
+    }
+
+    /// Makes the warrant for a request: what it may see as of now. Without any grant it is empty, which is no error.
+    pub fn warrant(&self, ask: Ask<'_>) -> Result<Warrant, Refusal> {
+        let (principal, purpose, study) = ask.narrowed()?;
+        if !terms::is_purpose(purpose) {
+            return Err(Refusal::UnknownPurpose);
+        }
+        let snapshot = self.snapshot();
+        if !snapshot.register.is_live(&principal) {
+            return Err(Refusal::KeyRevoked);
+        }
+        if let Some(study) = study {
+            study_open(&snapshot.register, study, &principal, ask.now_us)?;
+        }
+        let request = Request {
+            principal,
+            purpose: purpose.to_owned(),
+            study: study.map(str::to_owned),
+            resolution: ask.resolution,
+            use_: ask.use_,
+            now_us: ask.now_us,
+        };
+        Ok(Warrant::make(snapshot, Arc::clone(&self.changes), self.secret.clone(), request, ask.token))
+    }
+
+    /// Subjects who ever said something to the one who asks. For audit, never for the one who asks.
+    pub fn named(&self, request: &Request) -> Vec<Did> {
+        let snapshot = self.snapshot();
+        named_subjects(&snapshot.consent, &snapshot.register, request).into_iter().collect()
+    }
+
+    /// The newest snapshot, cut now if statements came since the last one.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        let known = self.current.load_full();
+        if known.epoch == self.changes.epoch() {
+            return known;
+        }
+        let working = self.working.lock();
+        let cut = Arc::new(Snapshot {
+            register: Arc::clone(&working.register),
+            consent: Arc::clone(&working.consent),
+            epoch: self.changes.epoch(),
+        });
+        // Stored under the lock, so that an older cut can never replace a newer one.
+        self.current.store(Arc::clone(&cut));
+        cut
+    }
+}
+
+/// Whether the study exists, is running and has this member.
+fn study_open(register: &Register, study: &str, principal: &Did, now_us: i64) -> Result<(), Refusal> {
+    let study = register.study(study).ok_or(Refusal::StudyClosed)?;
+    let running = schemas_consent::Period::new(study.from, study.to);
+    let principal = register.subject_of(principal);
+    let is_member = study.members.iter().any(|member| register.subject_of(member) == principal);
+    if is_member && running.contains(now_us) { Ok(()) } else { Err(Refusal::StudyClosed) }
+}
+
+/// Whether the register keeps anything of this kind; the consent kinds leave it as it is and need no copy of it.
+fn concerns_register(body: &Body) -> bool {
+    !matches!(
+        body,
+        Body::Grant(_)
+            | Body::Deny(_)
+            | Body::Revoke(_)
+            | Body::Freeze(_)
+            | Body::BreakGlass(_)
+            | Body::Erase(_)
+    )
+}
+
+/// Everything a statement may change for a running query, seen with the register before or after it.
+fn touched(register: &Register, statement: &Statement) -> Vec<Touched> {
+    let party = |did: &Did| Touched::Party(register.subject_of(did));
+    let signer = party(&statement.signer);
+    match &statement.body {
+        Body::Role(body) => vec![Touched::Group(Grantee::Role(body.role.clone()))],
+        Body::Study(body) => vec![Touched::Group(Grantee::Study(body.study.clone()))],
+        Body::Freeze(body) => vec![party(&body.subject)],
+        Body::BreakGlass(body) => vec![party(&body.subject)],
+        Body::RevokeKey(body) => vec![Touched::Party(body.key), party(&body.key)],
+        Body::Rotate(body) => vec![Touched::Party(body.old), party(&body.old), party(&body.new)],
+        Body::Bind(body) => with_wearers(register, &body.device, signer),
+        Body::Unbind(body) => with_wearers(register, &body.device, signer),
+        Body::Grant(_) | Body::Deny(_) | Body::Revoke(_) | Body::Erase(_) => vec![signer],
+        Body::Maker(_) | Body::Enrol(_) => Vec::new(),
+    }
+}
+
+/// The signer and all who wear or wore the device: a change of who wore it when may take from any of them.
+fn with_wearers(register: &Register, device: &schemas_identity::ShortId, signer: Touched) -> Vec<Touched> {
+    let mut touched = vec![signer];
+    if let Some(device) = register.device_by_kid(*device) {
+        let bindings = register.bindings(device.number).iter();
+        touched.extend(bindings.map(|binding| Touched::Party(register.subject_of(&binding.subject))));
+    }
+    touched
+}

@@ -1,0 +1,200 @@
+//! A warrant: what one request may see, made once and asked again and again whether it still holds.
+//!
+//! Its fields are private and only the index makes it, so code that reads data takes a warrant and cannot forget the
+//! check. What it is not: a session. It speaks of one party, purpose, study, use and resolution at one epoch.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use schemas_consent::{
+    ConsentState, Grantee, Request, Resolution, Span, Use, compile, horizon, named_subjects,
+};
+use schemas_identity::Did;
+use schemas_identity::token::Token;
+
+use crate::index::{Changes, Snapshot, Touched};
+use crate::pseudonym::DeploymentSecret;
+
+/// Permission to read, as narrow as consent makes it.
+#[derive(Debug)]
+pub struct Warrant {
+    snapshot: Arc<Snapshot>,
+    changes: Arc<Changes>,
+    secret: DeploymentSecret,
+    request: Request,
+    token_id: String,
+    token_end_us: i64,
+    spans: Vec<Span>,
+    subjects: BTreeSet<Did>,
+    withheld: Vec<Did>,
+    watched: Vec<Touched>,
+    until_us: i64,
+    /// The newest epoch at which nothing watched had changed.
+    checked_epoch: AtomicU64,
+    /// Once stale, always stale.
+    stale: AtomicBool,
+}
+
+impl Warrant {
+    pub(crate) fn make(
+        snapshot: Arc<Snapshot>,
+        changes: Arc<Changes>,
+        secret: DeploymentSecret,
+        request: Request,
+        token: &Token,
+    ) -> Warrant {
+        let token_end_us = token.exp_s.saturating_mul(1_000_000);
+        Warrant::compiled(snapshot, changes, secret, request, (token.jti.clone(), token_end_us))
+    }
+
+    fn compiled(
+        snapshot: Arc<Snapshot>,
+        changes: Arc<Changes>,
+        secret: DeploymentSecret,
+        request: Request,
+        (token_id, token_end_us): (String, i64),
+    ) -> Warrant {
+        let spans = compile(&snapshot.consent, &snapshot.register, &request);
+        let subjects: BTreeSet<Did> = spans.iter().map(|span| span.subject).collect();
+        let mut withheld = named_subjects(&snapshot.consent, &snapshot.register, &request);
+        withheld.retain(|subject| !subjects.contains(subject));
+        let until_us = horizon(&snapshot.consent, &snapshot.register, &request, &subjects).min(token_end_us);
+        Warrant {
+            watched: watched(&snapshot, &request, &subjects),
+            checked_epoch: AtomicU64::new(snapshot.epoch),
+            stale: AtomicBool::new(false),
+            withheld: withheld.into_iter().collect(),
+            snapshot,
+            changes,
+            secret,
+            request,
+            token_id,
+            token_end_us,
+            spans,
+            subjects,
+            until_us,
+        }
+    }
+
+    /// The same party, purpose, study and moment for another use and resolution: for a query over several tables.
+    #[must_use]
+    pub fn for_use(&self, use_: Use, resolution: Resolution) -> Warrant {
+        let request = Request { use_, resolution, ..self.request.clone() };
+        Warrant::compiled(
+            Arc::clone(&self.snapshot),
+            Arc::clone(&self.changes),
+            self.secret.clone(),
+            request,
+            (self.token_id.clone(), self.token_end_us),
+        )
+    }
+
+    /// Who asks.
+    pub fn principal(&self) -> &Did {
+        &self.request.principal
+    }
+
+    /// For which purpose.
+    pub fn purpose(&self) -> &str {
+        &self.request.purpose
+    }
+
+    /// In which study's name, if any.
+    pub fn study(&self) -> Option<&str> {
+        self.request.study.as_deref()
+    }
+
+    /// The token's id, for the audit record.
+    pub fn token_id(&self) -> &str {
+        &self.token_id
+    }
+
+    /// The request it answers.
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// The consent epoch it rests on.
+    pub fn epoch(&self) -> u64 {
+        self.snapshot.epoch
+    }
+
+    /// What may be seen: disjoint, sorted by device, then time.
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
+    /// Whose data that is.
+    pub fn subjects(&self) -> &BTreeSet<Did> {
+        &self.subjects
+    }
+
+    /// Subjects who have or had a statement that names the asking party, but of whom nothing may be seen.
+    /// For the audit record; never for the one who asks.
+    pub fn withheld(&self) -> &[Did] {
+        &self.withheld
+    }
+
+    /// How results name a subject: a pseudonym inside a study, the did:key otherwise.
+    pub fn pseudonym(&self, subject: &Did) -> String {
+        match &self.request.study {
+            Some(study) => self.secret.pseudonym(study, subject),
+            None => subject.to_string(),
+        }
+    }
+
+    /// Whether nothing it rests on has changed. One atomic load as long as nobody anywhere said anything new.
+    ///
+    /// It knows statements, not time: see [`Warrant::until_us`].
+    pub fn is_current(&self) -> bool {
+        let epoch = self.changes.epoch();
+        if epoch == self.checked_epoch.load(Ordering::Relaxed) {
+            return true;
+        }
+        if self.stale.load(Ordering::Relaxed) {
+            return false;
+        }
+        if self.changes.since(self.snapshot.epoch, self.watched.iter()) {
+            self.stale.store(true, Ordering::Relaxed);
+            return false;
+        }
+        self.checked_epoch.fetch_max(epoch, Ordering::Relaxed);
+        true
+    }
+
+    /// The first instant (microseconds since 1970 UTC) at which a grant, role, study, break-glass opening or the token
+    /// it rests on ends by time; `i64::MAX` if none does.
+    pub fn until_us(&self) -> i64 {
+        self.until_us
+    }
+
+    /// [`Warrant::is_current`], and the present is before [`Warrant::until_us`].
+    pub fn is_current_at(&self, now_us: i64) -> bool {
+        now_us < self.until_us && self.is_current()
+    }
+}
+
+/// What must not change while the warrant is used: its subjects, the asking party, the groups its grants speak to.
+fn watched(snapshot: &Snapshot, request: &Request, subjects: &BTreeSet<Did>) -> Vec<Touched> {
+    let mut watched: Vec<Touched> = subjects.iter().map(|subject| Touched::Party(*subject)).collect();
+    watched.push(Touched::Party(request.principal));
+    watched.push(Touched::Party(snapshot.register.subject_of(&request.principal)));
+    let mut groups = BTreeSet::new();
+    for subject in subjects {
+        groups.extend(groups_of(&snapshot.consent, subject));
+    }
+    if let Some(study) = &request.study {
+        groups.insert(Grantee::Study(study.clone()));
+    }
+    groups.insert(Grantee::Role(schemas_consent::state::EMERGENCY_ROLE.to_owned()));
+    watched.extend(groups.into_iter().map(Touched::Group));
+    watched
+}
+
+/// Roles a subject's rules speak to. More than strictly needed: a change of one of them is rare and doubt closes.
+fn groups_of(consent: &ConsentState, subject: &Did) -> BTreeSet<Grantee> {
+    let Some(consent) = consent.subject(subject) else { return BTreeSet::new() };
+    let rules = consent.grants().iter().chain(consent.denies());
+    rules.map(|rule| rule.grantee.clone()).filter(|grantee| matches!(grantee, Grantee::Role(_))).collect()
+}

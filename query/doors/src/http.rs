@@ -1,0 +1,110 @@
+//! The HTTP door: `POST /v1/sql`, `GET /v1/manifests/{id}`, `GET /v1/catalog`, `GET /v1/me/accesses`.
+//! Identity comes from the bearer token alone; the headers `Vitalog-Study` and `Vitalog-Purpose` may repeat what
+//! the token says and never widen it.
+
+mod reads;
+mod sql;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::routing::{get, post};
+use http::{HeaderMap, HeaderName, header};
+use query_audit::Audit;
+use query_consents::{Consents, Refusal};
+use query_engine::{Clock, Engine, Manifests};
+use schemas_identity::token::Token;
+
+use crate::answer::Answer;
+use crate::metrics::Metrics;
+
+/// Largest request body, bytes: the longest statement with every character escaped.
+pub const BODY_BYTES_MAX: usize = 512 * 1024;
+/// Longest time a body may take to arrive.
+pub const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+/// Longest accepted token, bytes.
+const TOKEN_BYTES_MAX: usize = 4 * 1024;
+/// Carries the id of the result's manifest.
+const MANIFEST: HeaderName = HeaderName::from_static("vitalog-manifest");
+const STUDY: HeaderName = HeaderName::from_static("vitalog-study");
+const PURPOSE: HeaderName = HeaderName::from_static("vitalog-purpose");
+
+/// What the door needs.
+#[derive(Clone)]
+pub struct DoorState {
+    /// Answers statements.
+    pub engine: Arc<Engine>,
+    /// Makes warrants.
+    pub consents: Arc<Consents>,
+    /// Tells people who read them.
+    pub audit: Arc<Audit>,
+    /// Keeps manifests.
+    pub manifests: Manifests,
+    /// This deployment's log origin: what a token's `aud` must be.
+    pub origin: Arc<str>,
+    /// The present.
+    pub clock: Clock,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+impl std::fmt::Debug for DoorState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DoorState").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+/// The routes of the query side.
+pub fn router(state: DoorState) -> Router {
+    Router::new()
+        .route("/v1/sql", post(sql::ask))
+        .route("/v1/manifests/{id}", get(reads::manifest))
+        .route("/v1/catalog", get(reads::catalog))
+        .route("/v1/me/accesses", get(reads::accesses))
+        .with_state(state)
+}
+
+impl DoorState {
+    /// Who asks, by the bearer token.
+    fn authenticate(&self, headers: &HeaderMap) -> Result<Token, Answer> {
+        let value = only(headers, &header::AUTHORIZATION)?.ok_or_else(|| Answer::unauthorized("no token"))?;
+        let (scheme, token) =
+            value.split_once(' ').ok_or_else(|| Answer::unauthorized("no bearer scheme"))?;
+        if !scheme.eq_ignore_ascii_case("bearer") || token.len() > TOKEN_BYTES_MAX {
+            return Err(Answer::unauthorized("not a bearer token"));
+        }
+        let now_s = (self.clock)().div_euclid(1_000_000);
+        Token::parse(token.trim(), &self.origin, now_s).map_err(Answer::unauthorized)
+    }
+}
+
+/// The one value of a header, if it is there. Twice the same header is refused: which of the two would count?
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Answer> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Answer::bad_request("header given twice"));
+    }
+    value.to_str().map(Some).map_err(Answer::bad_request)
+}
+
+/// A refused warrant, for the outside.
+fn refused(refusal: Refusal) -> Answer {
+    match refusal {
+        Refusal::Expired | Refusal::KeyRevoked => Answer::unauthorized(refusal),
+        _ => Answer::forbidden(refusal),
+    }
+}
+
+/// The whole body, within its bounds of size and time.
+async fn body_of(body: Body) -> Result<Bytes, Answer> {
+    match tokio::time::timeout(BODY_TIME_MAX, axum::body::to_bytes(body, BODY_BYTES_MAX)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(Answer::too_large()),
+        Err(_) => Err(Answer::timeout()),
+    }
+}

@@ -1,0 +1,127 @@
+//! The small reads: manifests, the catalogue, and who read me. None of them shows a reading.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, header};
+use query_engine::ManifestError;
+use schemas_identity::token::Scope;
+use schemas_signals::Registry;
+use schemas_signals::columns::readings_schema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::DoorState;
+use crate::answer::Answer;
+
+/// Accesses on a page if the request does not say.
+const PAGE_DEFAULT: usize = 100;
+
+/// A private answer: nobody between may keep it.
+fn private(value: Value) -> Response {
+    let mut response = Json(value).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The manifest of a result, for the one who asked the question.
+pub(super) async fn manifest(
+    State(state): State<DoorState>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Answer> {
+    let token = state.authenticate(&headers)?;
+    let manifests = state.manifests.clone();
+    let found = tokio::task::spawn_blocking(move || manifests.get(&id, &token.iss))
+        .await
+        .map_err(Answer::internal)?;
+    match found {
+        Ok(manifest) => Ok(private(serde_json::to_value(manifest).map_err(Answer::internal)?)),
+        Err(ManifestError::NotFound) => Err(Answer::not_found()),
+        Err(error) => Err(Answer::internal(error)),
+    }
+}
+
+/// What can be asked: tables, signals, studies, and how much the asker was granted, in numbers.
+pub(super) async fn catalog(State(state): State<DoorState>, headers: HeaderMap) -> Result<Response, Answer> {
+    let token = state.authenticate(&headers)?;
+    if token.scope != Scope::Sql {
+        return Err(Answer::forbidden("scope"));
+    }
+    let now_us = (state.clock)();
+    let signals: Vec<Value> = Registry::builtin()
+        .all()
+        .iter()
+        .map(|signal| {
+            json!({"id": signal.id, "name": signal.name, "title": signal.title, "class": signal.class,
+                   "unit": signal.unit, "system": signal.system, "code": signal.code,
+                   "range": [signal.range_min, signal.range_max]})
+        })
+        .collect();
+    let studies: Vec<Value> = state
+        .consents
+        .catalog_studies(&token.iss, now_us)
+        .into_iter()
+        .map(|card| {
+            json!({"study": card.study, "title": card.title, "purposes": card.purposes, "duo": card.duo,
+                   "member": card.is_member, "open": card.is_open})
+        })
+        .collect();
+    let grants: Vec<Value> = state
+        .consents
+        .catalog_grants(&token.iss, now_us)
+        .into_iter()
+        .map(|count| {
+            json!({"kind": count.kind, "name": count.name, "purpose": count.purpose,
+                   "resolution": count.resolution.as_str(), "export": count.export.as_str(), "people": count.people})
+        })
+        .collect();
+    let columns: Vec<Value> = readings_schema()
+        .fields()
+        .iter()
+        .map(|field| json!({"name": field.name(), "type": field.data_type().to_string()}))
+        .collect();
+    let sums = ["subject", "device", "signal", "bucket", "n", "min", "max", "mean"];
+    Ok(private(json!({
+        "tables": [
+            {"name": "readings", "columns": columns},
+            {"name": "readings_1m", "columns": sums.map(|name| json!({"name": name}))},
+            {"name": "readings_1h", "columns": sums.map(|name| json!({"name": name}))},
+            {"name": "catalog.signals"}, {"name": "catalog.studies"}, {"name": "catalog.grants"},
+        ],
+        "signals": signals, "studies": studies, "grants": grants,
+    })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    #[serde(default)]
+    after: Option<u64>,
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+/// Who read me: every access that concerned the asking person, and nothing of anybody else.
+pub(super) async fn accesses(
+    State(state): State<DoorState>,
+    Query(page): Query<Page>,
+    headers: HeaderMap,
+) -> Result<Response, Answer> {
+    let token = state.authenticate(&headers)?;
+    if token.scope != Scope::Sql {
+        return Err(Answer::forbidden("scope"));
+    }
+    let register = state.consents.register();
+    if !register.is_live(&token.iss) {
+        return Err(Answer::unauthorized("key no longer in force"));
+    }
+    let subject = register.subject_of(&token.iss);
+    let page =
+        query_audit::Page { after: page.after.unwrap_or(0), limit: page.limit.unwrap_or(PAGE_DEFAULT) };
+    let audit = state.audit.clone();
+    let report =
+        tokio::task::spawn_blocking(move || audit.report(&subject, page)).await.map_err(Answer::internal)?;
+    let report = report.map_err(Answer::unavailable)?;
+    Ok(private(serde_json::to_value(report).map_err(Answer::internal)?))
+}

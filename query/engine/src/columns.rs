@@ -1,0 +1,359 @@
+//! From the lake's columns to the columns SQL sees. Only rows the mask let pass come here, as runs; only the
+//! projected columns are built. Field metadata of the files is not carried over.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Float64Builder, Int32Array, Int32Builder, Int64Array,
+    Int64Builder, ListArray, RecordBatch, RecordBatchOptions, StringViewArray, StringViewBuilder,
+    TimestampMicrosecondArray, UInt32Array,
+};
+use arrow::buffer::NullBuffer;
+use arrow::compute::take;
+use arrow::datatypes::{
+    Float64Type, Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType, UInt16Type, UInt32Type,
+};
+use arrow::error::ArrowError;
+use schemas_identity::{DeviceNumber, Did};
+use schemas_signals::Registry;
+
+use crate::mask::Mask;
+use crate::tables::{DeviceNames, FileKind};
+
+/// A column of `readings`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Column {
+    Subject,
+    Device,
+    Signal,
+    Ts,
+    Value,
+    Unit,
+    Flags,
+    ReceivedAt,
+    Boot,
+    Seq,
+}
+
+impl Column {
+    /// The column of that name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "subject" => Self::Subject,
+            "device" => Self::Device,
+            "signal" => Self::Signal,
+            "ts" => Self::Ts,
+            "value" => Self::Value,
+            "unit" => Self::Unit,
+            "flags" => Self::Flags,
+            "received_at" => Self::ReceivedAt,
+            "boot" => Self::Boot,
+            "seq" => Self::Seq,
+            _ => return None,
+        })
+    }
+
+    /// What must be read from the lake besides device, signal and time.
+    fn sources(self) -> &'static [&'static str] {
+        match self {
+            Self::Value => &["raw", "num", "den", "real"],
+            Self::Flags => &["flags"],
+            Self::ReceivedAt => &["received_at"],
+            Self::Boot => &["boot"],
+            Self::Seq => &["seq"],
+            _ => &[],
+        }
+    }
+}
+
+/// The lake columns a projection needs.
+pub(crate) fn sources(kind: FileKind, columns: &[Column]) -> Vec<&'static str> {
+    let mut names = vec!["device", "signal", "ts"];
+    if kind == FileKind::Wave {
+        names.extend(["ts_last", "period_us"]);
+    }
+    for column in columns {
+        names.extend(column.sources());
+    }
+    names
+}
+
+/// The few texts a scan shows again and again, each stored once and shared by every row.
+pub(crate) struct Labels {
+    subjects: StringViewArray,
+    devices: StringViewArray,
+    device_rows: HashMap<u32, u32>,
+    signals: StringViewArray,
+    units: StringViewArray,
+}
+
+impl Labels {
+    /// Gathers the names of everything a mask can show.
+    pub(crate) fn new(mask: &Mask, subject: impl Fn(&Did) -> String, names: &DeviceNames) -> Self {
+        let subjects: Vec<String> = mask.people().iter().map(subject).collect();
+        let numbers = mask.devices();
+        // A name unknown to an older view is no reason to fail, and none to leave a permitted row out.
+        let name = |number: &u32| names(DeviceNumber(*number)).map_or_else(String::new, |id| id.to_string());
+        let devices: Vec<String> = numbers.iter().map(name).collect();
+        let rows = numbers.iter().zip(0_u32..).map(|(number, row)| (*number, row)).collect();
+        let registry = Registry::builtin();
+        let last = registry.all().iter().map(|signal| signal.id).max().unwrap_or(0);
+        let of = |id: u32| registry.by_id(id);
+        Self {
+            subjects: StringViewArray::from_iter_values(subjects),
+            devices: StringViewArray::from_iter_values(devices),
+            device_rows: rows,
+            signals: StringViewArray::from_iter(
+                (0..=last).map(|id| of(id).map(|signal| signal.name.to_string())),
+            ),
+            units: StringViewArray::from_iter(
+                (0..=last).map(|id| of(id).map(|signal| signal.unit.to_string())),
+            ),
+        }
+    }
+}
+
+/// A run of visible samples of one lake row (wave) or of successive lake rows (scalar), all of one person,
+/// device and signal.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run {
+    /// Lake row (the first, for scalar).
+    pub row: usize,
+    /// First sample in that row (0 for scalar).
+    pub start: usize,
+    /// Samples (wave) or rows (scalar).
+    pub len: usize,
+    /// Index into the mask's people.
+    pub who: u32,
+    /// Device number.
+    pub device: u32,
+    /// Signal id.
+    pub signal: u16,
+}
+
+/// Builds one batch of `readings` out of visible runs of one lake batch.
+pub(crate) struct Builder<'a> {
+    pub kind: FileKind,
+    pub batch: &'a RecordBatch,
+    pub runs: &'a [Run],
+    pub labels: &'a Labels,
+}
+
+impl Builder<'_> {
+    /// The projected columns, row by row in the order of the runs.
+    pub(crate) fn build(&self, schema: &SchemaRef, columns: &[Column]) -> Result<RecordBatch, ArrowError> {
+        let rows = self.rows();
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
+        for column in columns {
+            arrays.push(self.column(*column)?);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)
+    }
+
+    fn rows(&self) -> usize {
+        self.runs.iter().map(|run| run.len).sum()
+    }
+
+    fn column(&self, column: Column) -> Result<ArrayRef, ArrowError> {
+        match column {
+            Column::Subject => self.label(&self.labels.subjects, |run| Some(run.who)),
+            Column::Device => {
+                self.label(&self.labels.devices, |run| self.labels.device_rows.get(&run.device).copied())
+            }
+            Column::Signal => self.label(&self.labels.signals, |run| Some(u32::from(run.signal))),
+            Column::Unit => self.label(&self.labels.units, |run| Some(u32::from(run.signal))),
+            Column::Ts => self.times(),
+            Column::Value => match self.kind {
+                FileKind::Scalar => self.scalar_values(),
+                FileKind::Wave => self.wave_values(),
+            },
+            Column::Flags => self.flags(),
+            Column::ReceivedAt => self.received(),
+            Column::Boot => self.boots(),
+            Column::Seq => self.seqs(),
+        }
+    }
+
+    /// Repeats a shared text for each row of its run.
+    fn label(
+        &self,
+        texts: &StringViewArray,
+        of: impl Fn(&Run) -> Option<u32>,
+    ) -> Result<ArrayRef, ArrowError> {
+        let mut rows: Vec<Option<u32>> = Vec::with_capacity(self.rows());
+        for run in self.runs {
+            let index = of(run).filter(|index| (*index as usize) < texts.len());
+            rows.resize(rows.len() + run.len, index);
+        }
+        take(texts, &UInt32Array::from(rows), None)
+    }
+
+    /// Lake row of each output row.
+    fn each_row(&self, mut visit: impl FnMut(usize)) {
+        for run in self.runs {
+            for step in 0..run.len {
+                visit(match self.kind {
+                    FileKind::Scalar => run.row + step,
+                    FileKind::Wave => run.row,
+                });
+            }
+        }
+    }
+
+    fn times(&self) -> Result<ArrayRef, ArrowError> {
+        let ts = timestamps(self.batch, "ts")?;
+        let mut out = Vec::with_capacity(self.rows());
+        match self.kind {
+            FileKind::Scalar => {
+                for run in self.runs {
+                    out.extend_from_slice(slice(ts.values(), run.row, run.len)?);
+                }
+            }
+            FileKind::Wave => {
+                let period = integers(self.batch, "period_us")?;
+                for run in self.runs {
+                    let (first, step) = (ts.value(run.row), period.value(run.row));
+                    for sample in run.start..run.start + run.len {
+                        out.push(sample_time(first, step, sample));
+                    }
+                }
+            }
+        }
+        Ok(Arc::new(TimestampMicrosecondArray::from(out).with_timezone("UTC")))
+    }
+
+    fn scalar_values(&self) -> Result<ArrayRef, ArrowError> {
+        let raw = integers(self.batch, "raw")?;
+        let real =
+            named(self.batch, "real")?.as_primitive_opt::<Float64Type>().ok_or_else(|| wrong("real"))?;
+        let (num, den) = (unsigned(self.batch, "num")?, unsigned(self.batch, "den")?);
+        let mut out = Float64Builder::with_capacity(self.rows());
+        self.each_row(|row| {
+            if raw.is_valid(row) {
+                out.append_value(scaled(raw.value(row), num.value(row), den.value(row)));
+            } else if real.is_valid(row) {
+                out.append_value(real.value(row));
+            } else {
+                out.append_null();
+            }
+        });
+        Ok(Arc::new(out.finish()))
+    }
+
+    fn wave_values(&self) -> Result<ArrayRef, ArrowError> {
+        let raw = list(self.batch, "raw")?;
+        let real = list(self.batch, "real")?;
+        let (num, den) = (unsigned(self.batch, "num")?, unsigned(self.batch, "den")?);
+        let mut out: Vec<f64> = Vec::with_capacity(self.rows());
+        for run in self.runs {
+            let row = run.row;
+            if raw.is_valid(row) {
+                let values = raw.value(row);
+                let values = values.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong("raw"))?;
+                let (num, den) = (num.value(row), den.value(row));
+                let samples = slice(values.values(), run.start, run.len)?;
+                out.extend(samples.iter().map(|value| scaled(*value, num, den)));
+            } else {
+                let values = real.value(row);
+                let values = values.as_primitive_opt::<Float64Type>().ok_or_else(|| wrong("real"))?;
+                out.extend_from_slice(slice(values.values(), run.start, run.len)?);
+            }
+        }
+        Ok(Arc::new(Float64Array::new(out.into(), None::<NullBuffer>)))
+    }
+
+    fn flags(&self) -> Result<ArrayRef, ArrowError> {
+        let flags: &Int32Array =
+            named(self.batch, "flags")?.as_primitive_opt::<Int32Type>().ok_or_else(|| wrong("flags"))?;
+        let mut out = Int32Builder::with_capacity(self.rows());
+        self.each_row(|row| out.append_value(flags.value(row)));
+        Ok(Arc::new(out.finish()))
+    }
+
+    fn received(&self) -> Result<ArrayRef, ArrowError> {
+        let times = timestamps(self.batch, "received_at")?;
+        let mut out = Vec::with_capacity(self.rows());
+        self.each_row(|row| out.push(times.value(row)));
+        Ok(Arc::new(TimestampMicrosecondArray::from(out).with_timezone("UTC")))
+    }
+
+    fn seqs(&self) -> Result<ArrayRef, ArrowError> {
+        let seqs = integers(self.batch, "seq")?;
+        let mut out = Int64Builder::with_capacity(self.rows());
+        self.each_row(|row| out.append_value(seqs.value(row)));
+        Ok(Arc::new(out.finish()))
+    }
+
+    fn boots(&self) -> Result<ArrayRef, ArrowError> {
+        let boots = named(self.batch, "boot")?.as_fixed_size_binary_opt().ok_or_else(|| wrong("boot"))?;
+        let mut texts = StringViewBuilder::new();
+        let mut rows: Vec<u32> = Vec::with_capacity(self.rows());
+        let mut last: Option<&[u8]> = None;
+        let mut count = 0_u32;
+        self.each_row(|row| {
+            let boot = boots.value(row);
+            if last != Some(boot) {
+                texts.append_value(hex::encode(boot));
+                last = Some(boot);
+                count += 1;
+            }
+            rows.push(count.saturating_sub(1));
+        });
+        take(&texts.finish(), &UInt32Array::from(rows), None)
+    }
+}
+
+/// value = (raw * num) / den: with |raw| * num < 2^53 the product is exact, so one rounding in all.
+#[expect(clippy::cast_precision_loss, reason = "|raw| * num < 2^53 is the frame format's own bound")]
+fn scaled(raw: i64, num: u32, den: u32) -> f64 {
+    (raw as f64) * f64::from(num) / f64::from(den)
+}
+
+/// Instant of sample `index` of a regular series.
+pub(crate) fn sample_time(first: i64, period: i64, index: usize) -> i64 {
+    let index = i64::try_from(index).unwrap_or(i64::MAX);
+    first.saturating_add(period.saturating_mul(index))
+}
+
+fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, ArrowError> {
+    batch.column_by_name(name).ok_or_else(|| wrong(name))
+}
+
+fn wrong(name: &str) -> ArrowError {
+    ArrowError::SchemaError(format!("lake column {name} is missing or of another type"))
+}
+
+/// A signed 64-bit lake column.
+pub(crate) fn integers<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int64Array, ArrowError> {
+    named(batch, name)?.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong(name))
+}
+
+/// An unsigned 32-bit lake column.
+pub(crate) fn unsigned<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a UInt32Array, ArrowError> {
+    named(batch, name)?.as_primitive_opt::<UInt32Type>().ok_or_else(|| wrong(name))
+}
+
+/// The lake's signal column.
+pub(crate) fn signals(batch: &RecordBatch) -> Result<&arrow::array::UInt16Array, ArrowError> {
+    named(batch, "signal")?.as_primitive_opt::<UInt16Type>().ok_or_else(|| wrong("signal"))
+}
+
+/// A time column of the lake.
+pub(crate) fn timestamps<'a>(
+    batch: &'a RecordBatch,
+    name: &str,
+) -> Result<&'a TimestampMicrosecondArray, ArrowError> {
+    named(batch, name)?.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| wrong(name))
+}
+
+fn list<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ListArray, ArrowError> {
+    named(batch, name)?.as_list_opt::<i32>().ok_or_else(|| wrong(name))
+}
+
+fn slice<T>(values: &[T], start: usize, len: usize) -> Result<&[T], ArrowError> {
+    values
+        .get(start..start.saturating_add(len))
+        .ok_or_else(|| ArrowError::InvalidArgumentError("lake row is shorter than it says".to_owned()))
+}

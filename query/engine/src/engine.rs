@@ -1,0 +1,413 @@
+//! The engine: takes a warrant and a statement, gives a stream of rows. In order: admission, statement gate,
+//! plan, plan walk, intent in the log, rows. Nothing can be asked without a warrant: it is an argument, and
+//! only `query_consents` makes one.
+
+use std::collections::{BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::common::DataFusionError;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SQLOptions;
+use parking_lot::Mutex;
+use query_audit::Audit;
+use query_consents::{Consents, GrantCount, StudyCard, Warrant};
+use schemas_consent::Resolution;
+use schemas_identity::Did;
+use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::catalog;
+use crate::counts::Counts;
+use crate::error::EngineError;
+use crate::files::Footers;
+use crate::functions::Functions;
+use crate::gate;
+use crate::record::Request;
+use crate::rollup;
+use crate::running::{Driver, Running};
+use crate::scan::{Access, Reach, Readings, Shared};
+use crate::session::World;
+use crate::tables::{Tables, TablesError, View};
+use crate::walk;
+
+/// Stack of the planning thread; the gate's depth bound is what keeps plans far below it.
+const PLAN_STACK_BYTES: usize = 64 * 1024 * 1024;
+/// Stack of the threads that evaluate expressions.
+const QUERY_STACK_BYTES: usize = 16 * 1024 * 1024;
+/// Most threads blocked on files.
+const BLOCKING_THREADS_MAX: usize = 64;
+/// Batches between the plan and the reader of the result.
+const BATCHES_WAITING: usize = 2;
+
+/// Tells the present, microseconds since 1970 UTC.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// Bounds of the engine. Each is enforced per query unless it says otherwise.
+#[derive(Clone)]
+pub struct Options {
+    /// Queries running at once, of everybody.
+    pub queries_max: usize,
+    /// Queries running at once, of one principal.
+    pub queries_per_principal_max: usize,
+    /// Longest time from start to the last row taken.
+    pub time_max: Duration,
+    /// Working memory, bytes.
+    pub memory_bytes_max: usize,
+    /// Rows of a result.
+    pub rows_max: u64,
+    /// Bytes of a result in memory form.
+    pub bytes_max: u64,
+    /// Parallel partitions.
+    pub partitions: usize,
+    /// Threads that evaluate queries, for all of them together.
+    pub threads: usize,
+    /// The present.
+    pub clock: Clock,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("queries_max", &self.queries_max)
+            .field("time_max", &self.time_max)
+            .field("memory_bytes_max", &self.memory_bytes_max)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            queries_max: 8,
+            queries_per_principal_max: 4,
+            time_max: Duration::from_secs(120),
+            memory_bytes_max: 512 * 1024 * 1024,
+            rows_max: 100_000_000,
+            bytes_max: 16 * 1024 * 1024 * 1024,
+            partitions: cores.min(8),
+            threads: cores,
+            clock: Arc::new(system_clock),
+        }
+    }
+}
+
+fn system_clock() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// What a request may choose.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunOptions {
+    /// Log size to read at; `None` = now, with the live tail. Consent is today's in either case.
+    pub as_of: Option<u64>,
+}
+
+/// The one way from SQL to rows.
+pub struct Engine {
+    options: Options,
+    tables: Arc<dyn Tables>,
+    consents: Arc<Consents>,
+    audit: Arc<Audit>,
+    functions: Functions,
+    footers: Arc<Footers>,
+    admission: Admission,
+    runtime: Option<Runtime>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Engine {
+    /// An engine over a store. Starts its own threads, so that a query cannot starve the doors.
+    ///
+    /// # Errors
+    /// `Internal` if threads cannot be started.
+    pub fn new(
+        options: Options,
+        tables: Arc<dyn Tables>,
+        consents: Arc<Consents>,
+        audit: Arc<Audit>,
+    ) -> Result<Self, EngineError> {
+        let runtime = RuntimeBuilder::new_multi_thread()
+            .worker_threads(options.threads.max(1))
+            .thread_stack_size(QUERY_STACK_BYTES)
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .thread_name("query")
+            .enable_time()
+            .build()
+            .map_err(|error| EngineError::Internal(error.to_string()))?;
+        let admission = Admission::new(&options);
+        Ok(Self {
+            options,
+            tables,
+            consents,
+            audit,
+            functions: Functions::allowed(),
+            footers: Arc::default(),
+            admission,
+            runtime: Some(runtime),
+        })
+    }
+
+    /// Runs one statement under a warrant.
+    ///
+    /// # Errors
+    /// Everything up to the first row: refusals of the gate, of planning, of the audit log, and overload.
+    /// What goes wrong later ends the stream with an error.
+    pub async fn run(
+        &self,
+        warrant: Warrant,
+        sql: &str,
+        options: RunOptions,
+    ) -> Result<Running, EngineError> {
+        let deadline = Instant::now() + self.options.time_max;
+        let request = Request::new(warrant, sql, (self.options.clock)())?;
+        let (planned, permit) = match self.plan(&request, options, deadline).await {
+            Ok(planned) => planned,
+            Err(refusal) => {
+                request.refuse(&self.audit, &refusal).await;
+                return Err(refusal);
+            }
+        };
+        let receipt = request.intend(&self.audit, &planned.access).await?;
+        let (sender, receiver) = mpsc::channel(BATCHES_WAITING);
+        let schema = Arc::clone(&planned.schema);
+        let running = Running::new(request.id.clone(), Arc::clone(&planned.access), schema, receiver);
+        let driver = Driver {
+            plan: planned.plan,
+            context: planned.context,
+            access: planned.access,
+            audit: Arc::clone(&self.audit),
+            receipt,
+            sender,
+            deadline,
+            rows_max: self.options.rows_max,
+            bytes_max: self.options.bytes_max,
+            request,
+        };
+        self.handle()?.spawn(async move {
+            driver.run().await;
+            drop(permit);
+        });
+        Ok(running)
+    }
+
+    fn handle(&self) -> Result<tokio::runtime::Handle, EngineError> {
+        match &self.runtime {
+            Some(runtime) => Ok(runtime.handle().clone()),
+            None => Err(EngineError::Internal("engine is shut down".to_owned())),
+        }
+    }
+
+    /// Gate and planner, on a thread of their own with a deep stack. The permit stays with the thread, so a
+    /// plan that outlives its deadline still counts.
+    async fn plan(
+        &self,
+        request: &Request,
+        options: RunOptions,
+        deadline: Instant,
+    ) -> Result<(Planned, Permit), EngineError> {
+        let warrant = &request.warrant;
+        let permit = self.admission.enter(warrant.principal())?;
+        let view = self.tables.view(options.as_of).map_err(|error| match error {
+            TablesError::NoSnapshot(size) => EngineError::NoSnapshot(size),
+            TablesError::Unavailable(detail) => EngineError::Internal(detail),
+        })?;
+        let job = PlanJob {
+            warrant: Arc::clone(warrant),
+            view,
+            sql: request.sql.clone(),
+            functions: self.functions.clone(),
+            footers: Arc::clone(&self.footers),
+            studies: self.consents.catalog_studies(warrant.principal(), request.now_us),
+            grants: self.consents.catalog_grants(warrant.principal(), request.now_us),
+            clock: Arc::clone(&self.options.clock),
+            partitions: self.options.partitions,
+            memory_bytes: self.options.memory_bytes_max,
+        };
+        let handle = self.handle()?;
+        let (sender, receiver) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("plan".to_owned())
+            .stack_size(PLAN_STACK_BYTES)
+            .spawn(move || {
+                let planned = catch_unwind(AssertUnwindSafe(|| handle.block_on(job.plan())))
+                    .unwrap_or_else(|_| Err(EngineError::Internal("planner panicked".to_owned())));
+                let _ = sender.send(planned.map(|planned| (planned, permit)));
+            })
+            .map_err(|error| EngineError::Internal(error.to_string()))?;
+        match tokio::time::timeout_at(deadline, receiver).await {
+            Ok(Ok(planned)) => planned,
+            Ok(Err(_)) => Err(EngineError::Internal("planner ended without a plan".to_owned())),
+            Err(_) => Err(EngineError::Timeout),
+        }
+    }
+}
+
+/// A plan ready to run.
+pub(crate) struct Planned {
+    pub plan: Arc<dyn ExecutionPlan>,
+    pub context: Arc<TaskContext>,
+    pub schema: SchemaRef,
+    pub access: Arc<Access>,
+}
+
+struct PlanJob {
+    warrant: Arc<Warrant>,
+    view: Arc<View>,
+    sql: String,
+    functions: Functions,
+    footers: Arc<Footers>,
+    studies: Vec<StudyCard>,
+    grants: Vec<GrantCount>,
+    clock: Clock,
+    partitions: usize,
+    memory_bytes: usize,
+}
+
+impl PlanJob {
+    async fn plan(self) -> Result<Planned, EngineError> {
+        let admitted = gate::admit(&self.sql)?;
+        let internal = |error: arrow::error::ArrowError| EngineError::Internal(error.to_string());
+        let catalog = vec![
+            ("signals", catalog::signals().map_err(internal)?),
+            ("studies", catalog::studies(&self.studies).map_err(internal)?),
+            ("grants", catalog::grants(&self.grants).map_err(internal)?),
+        ];
+        let shared = Arc::new(Shared {
+            view: self.view,
+            footers: self.footers,
+            counts: Arc::new(Counts::default()),
+            cut: AtomicBool::new(false),
+            opened: Mutex::default(),
+            clock: self.clock,
+        });
+        let (tables, reaches) = tables(&self.warrant, &shared, &admitted.relations).map_err(plan_error)?;
+        let access = Arc::new(Access { shared, reaches });
+        let world =
+            World { public: tables, catalog, partitions: self.partitions, memory_bytes: self.memory_bytes };
+        let state =
+            world.session(&self.functions).map_err(|error| EngineError::Internal(error.to_string()))?;
+        let logical = state.statement_to_plan(admitted.statement).await.map_err(plan_error)?;
+        SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false)
+            .verify_plan(&logical)
+            .map_err(|_| EngineError::ReadOnly("refused by the planner's own options"))?;
+        let plan = state.create_physical_plan(&logical).await.map_err(plan_error)?;
+        walk::check(&plan)?;
+        Ok(Planned { schema: plan.schema(), plan, context: state.task_ctx(), access })
+    }
+}
+
+type Guarded = Vec<(&'static str, Arc<dyn TableProvider>)>;
+
+/// The tables a statement names, each guarded by a warrant of its own resolution.
+fn tables(
+    warrant: &Arc<Warrant>,
+    shared: &Arc<Shared>,
+    relations: &BTreeSet<String>,
+) -> datafusion::common::Result<(Guarded, Vec<Arc<Reach>>)> {
+    let mut tables: Guarded = Vec::new();
+    let mut reaches = Vec::new();
+    for (name, resolution) in [
+        ("readings", Resolution::Raw),
+        ("readings_1m", Resolution::Minute),
+        ("readings_1h", Resolution::Hour),
+    ] {
+        if !relations.contains(name) {
+            continue;
+        }
+        let warrant = match resolution {
+            Resolution::Raw => Arc::clone(warrant),
+            coarser => Arc::new(warrant.for_use(warrant.request().use_, coarser)),
+        };
+        let reach = Arc::new(Reach::new(warrant, Arc::clone(shared)));
+        let readings: Arc<dyn TableProvider> = Arc::new(Readings::new(Arc::clone(&reach)));
+        tables.push((name, rollup::at(resolution, readings)?));
+        reaches.push(reach);
+    }
+    Ok((tables, reaches))
+}
+
+/// Sorts what the planner says into the public classes.
+fn plan_error(error: DataFusionError) -> EngineError {
+    let detail = error.strip_backtrace();
+    match error.find_root() {
+        DataFusionError::ResourcesExhausted(_) => EngineError::OverBudget(crate::error::Budget::Memory),
+        DataFusionError::ArrowError(..) | DataFusionError::Execution(_) => EngineError::Evaluation(detail),
+        DataFusionError::External(_) | DataFusionError::IoError(_) | DataFusionError::Internal(_) => {
+            EngineError::Internal(detail)
+        }
+        DataFusionError::NotImplemented(_) => EngineError::Unsupported("not implemented by the planner"),
+        _ => EngineError::Plan(detail),
+    }
+}
+
+/// Who is running how many queries.
+struct Admission {
+    all: Arc<Semaphore>,
+    per_principal_max: usize,
+    running: Arc<Mutex<HashMap<Did, usize>>>,
+}
+
+/// The right to run one query; given back when dropped.
+pub(crate) struct Permit {
+    _all: OwnedSemaphorePermit,
+    principal: Did,
+    running: Arc<Mutex<HashMap<Did, usize>>>,
+}
+
+impl Admission {
+    fn new(options: &Options) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(options.queries_max)),
+            per_principal_max: options.queries_per_principal_max,
+            running: Arc::default(),
+        }
+    }
+
+    fn enter(&self, principal: &Did) -> Result<Permit, EngineError> {
+        let all = Arc::clone(&self.all).try_acquire_owned().map_err(|_| EngineError::Busy)?;
+        let mut running = self.running.lock();
+        let count = running.entry(*principal).or_insert(0);
+        if *count >= self.per_principal_max {
+            return Err(EngineError::Busy);
+        }
+        *count += 1;
+        Ok(Permit { _all: all, principal: *principal, running: Arc::clone(&self.running) })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut running = self.running.lock();
+        if let Some(count) = running.get_mut(&self.principal) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                running.remove(&self.principal);
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The consent mask: a warrant's spans compiled for fast questions on device number, signal and time.
+//! Not a decision about consent: that was taken when the warrant was made. Default is deny: whatever no
+//! interval names is not visible.
+//!
+//! Answers two kinds of question: which intervals of time hold for one device and signal (exact, per row),
+//! and whether anything at all may be visible inside a box of ranges (coarse, for pruning).
+
+use std::collections::{HashMap, HashSet};
+
+use query_audit::Scope;
+use schemas_consent::Span;
+use schemas_identity::Did;
+use schemas_signals::SignalSet;
+
+/// Time during which one person's consent covers a device and signal; half-open, microseconds UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Interval {
+    /// First visible instant.
+    pub from: i64,
+    /// First instant no longer visible.
+    pub to: i64,
+    /// Index into [`Mask::people`].
+    pub who: u32,
+}
+
+/// Inclusive ranges of the three columns the mask is about, as statistics give them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Device numbers.
+    pub devices: (u32, u32),
+    /// Signal ids.
+    pub signals: (u16, u16),
+    /// Instants, microseconds.
+    pub times: (i64, i64),
+}
+
+impl Bounds {
+    /// Everything.
+    pub(crate) const ALL: Self =
+        Self { devices: (0, u32::MAX), signals: (0, u16::MAX), times: (i64::MIN, i64::MAX) };
+}
+
+/// What the user's own leak-proof predicates leave over. `None` = no restriction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Narrow {
+    /// Allowed device numbers.
+    pub devices: Option<HashSet<u32>>,
+    /// Allowed signal ids.
+    pub signals: Option<HashSet<u16>>,
+    /// First instant, inclusive.
+    pub from: Option<i64>,
+    /// Last instant, exclusive.
+    pub to: Option<i64>,
+}
+
+impl Narrow {
+    /// Both must hold.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            devices: intersect(self.devices, other.devices),
+            signals: intersect(self.signals, other.signals),
+            from: self.from.max(other.from),
+            to: match (self.to, other.to) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            },
+        }
+    }
+
+    /// Either may hold; a superset of the true union, which is all that pruning needs.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            devices: unite(self.devices, other.devices),
+            signals: unite(self.signals, other.signals),
+            from: self.from.zip(other.from).map(|(a, b)| a.min(b)),
+            to: self.to.zip(other.to).map(|(a, b)| a.max(b)),
+        }
+    }
+}
+
+fn intersect<T: std::hash::Hash + Eq + Copy>(
+    a: Option<HashSet<T>>,
+    b: Option<HashSet<T>>,
+) -> Option<HashSet<T>> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.intersection(&b).copied().collect()),
+        (a, b) => a.or(b),
+    }
+}
+
+fn unite<T: std::hash::Hash + Eq + Copy>(a: Option<HashSet<T>>, b: Option<HashSet<T>>) -> Option<HashSet<T>> {
+    a.zip(b).map(|(a, b)| a.union(&b).copied().collect())
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    device: u32,
+    signals: SignalSet,
+    from: i64,
+    to: i64,
+    who: u32,
+}
+
+/// A warrant's spans, ordered by device and time.
+#[derive(Debug, Clone)]
+pub(crate) struct Mask {
+    entries: Vec<Entry>,
+    people: Vec<Did>,
+    /// First and last instant of any entry, to answer most questions about another time at once.
+    hull: (i64, i64),
+}
+
+impl Mask {
+    /// Compiles spans. Empty and inverted spans vanish.
+    pub(crate) fn new(spans: &[Span]) -> Self {
+        let mut numbers: HashMap<Did, u32> = HashMap::new();
+        let mut people = Vec::new();
+        let mut entries = Vec::with_capacity(spans.len());
+        for span in spans {
+            if span.from_us >= span.to_us || span.signals.is_empty() {
+                continue;
+            }
+            let who = *numbers.entry(span.subject).or_insert_with(|| {
+                people.push(span.subject);
+                u32::try_from(people.len() - 1).unwrap_or(u32::MAX)
+            });
+            entries.push(Entry {
+                device: span.device.0,
+                signals: span.signals,
+                from: span.from_us,
+                to: span.to_us,
+                who,
+            });
+        }
+        Self::of(entries, people)
+    }
+
+    /// The same mask, cut down by the user's own predicates.
+    pub(crate) fn narrowed(&self, narrow: &Narrow) -> Self {
+        let mut entries = Vec::new();
+        for entry in &self.entries {
+            if narrow.devices.as_ref().is_some_and(|devices| !devices.contains(&entry.device)) {
+                continue;
+            }
+            let mut kept = entry.clone();
+            if let Some(signals) = &narrow.signals {
+                kept.signals = keep_signals(entry.signals, signals);
+            }
+            kept.from = kept.from.max(narrow.from.unwrap_or(i64::MIN));
+            kept.to = kept.to.min(narrow.to.unwrap_or(i64::MAX));
+            if kept.from < kept.to && !kept.signals.is_empty() {
+                entries.push(kept);
+            }
+        }
+        Self::of(entries, self.people.clone())
+    }
+
+    fn of(mut entries: Vec<Entry>, people: Vec<Did>) -> Self {
+        entries.sort_by_key(|entry| (entry.device, entry.from, entry.to));
+        let from = entries.iter().map(|entry| entry.from).min().unwrap_or(i64::MAX);
+        let to = entries.iter().map(|entry| entry.to).max().unwrap_or(i64::MIN);
+        Self { entries, people, hull: (from, to) }
+    }
+
+    /// The people named, in the order of [`Interval::who`].
+    pub(crate) fn people(&self) -> &[Did] {
+        &self.people
+    }
+
+    /// What of whom lies in it, span by span.
+    pub(crate) fn scopes(&self) -> impl Iterator<Item = Scope> + '_ {
+        self.entries.iter().filter_map(|entry| {
+            let subject = *self.people.get(entry.who as usize)?;
+            Some(Scope { subject, signals: entry.signals, from_us: entry.from, to_us: entry.to })
+        })
+    }
+
+    /// Distinct device numbers, ascending.
+    pub(crate) fn devices(&self) -> Vec<u32> {
+        let mut devices: Vec<u32> = self.entries.iter().map(|entry| entry.device).collect();
+        devices.dedup();
+        devices
+    }
+
+    /// The visible intervals of one device and signal, disjoint and ascending, into `out`.
+    pub(crate) fn intervals(&self, device: u32, signal: u16, out: &mut Vec<Interval>) {
+        out.clear();
+        for entry in self.of_devices(device, device) {
+            if entry.signals.contains(u32::from(signal)) {
+                let from = out.last().map_or(entry.from, |last: &Interval| last.to.max(entry.from));
+                if from < entry.to {
+                    out.push(Interval { from, to: entry.to, who: entry.who });
+                }
+            }
+        }
+    }
+
+    /// False only if nothing inside `bounds` can be visible.
+    pub(crate) fn any(&self, bounds: &Bounds) -> bool {
+        if bounds.times.1 < self.hull.0 || bounds.times.0 >= self.hull.1 {
+            return false;
+        }
+        self.of_devices(bounds.devices.0, bounds.devices.1).iter().any(|entry| {
+            entry.from <= bounds.times.1
+                && entry.to > bounds.times.0
+                && entry.signals.iter().any(|signal| {
+                    signal >= u32::from(bounds.signals.0) && signal <= u32::from(bounds.signals.1)
+                })
+        })
+    }
+
+    fn of_devices(&self, first: u32, last: u32) -> &[Entry] {
+        let start = self.entries.partition_point(|entry| entry.device < first);
+        let end = self.entries.partition_point(|entry| entry.device <= last);
+        self.entries.get(start..end.max(start)).unwrap_or(&[])
+    }
+}
+
+fn keep_signals(set: SignalSet, wanted: &HashSet<u16>) -> SignalSet {
+    let mut kept = SignalSet::default();
+    for signal in set.iter() {
+        if u16::try_from(signal).is_ok_and(|id| wanted.contains(&id)) {
+            kept.insert(signal);
+        }
+    }
+    kept
+}
+
+/// Remembers the intervals of the last device and signal asked for: rows come sorted, so most questions repeat.
+pub(crate) struct Lookup {
+    mask: std::sync::Arc<Mask>,
+    key: Option<(u32, u16)>,
+    intervals: Vec<Interval>,
+}
+
+impl Lookup {
+    /// A reader's own view on a shared mask.
+    pub(crate) fn new(mask: std::sync::Arc<Mask>) -> Self {
+        Self { mask, key: None, intervals: Vec::new() }
+    }
+
+    /// The visible intervals of a device and signal.
+    pub(crate) fn get(&mut self, device: u32, signal: u16) -> &[Interval] {
+        if self.key != Some((device, signal)) {
+            self.mask.intervals(device, signal, &mut self.intervals);
+            self.key = Some((device, signal));
+        }
+        &self.intervals
+    }
+}

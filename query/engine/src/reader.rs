@@ -1,0 +1,348 @@
+//! Reading for one partition of a scan: lake batches in, masked batches of `readings` out, one at a time.
+//! Synchronous; the scan calls it on blocking threads. The mask is applied here, before anything a user wrote
+//! can see a row.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::BatchCoalescer;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
+use thiserror::Error;
+
+use crate::columns::{self, Builder, Column, Labels, Run};
+use crate::counts::Counts;
+use crate::files::Piece;
+use crate::mask::{Interval, Lookup, Mask};
+use crate::tables::FileKind;
+
+/// Most rows of one output batch.
+pub(crate) const BATCH_ROWS_MAX: usize = 8192;
+/// Lake rows decoded at once from a wave file: each may stand for thousands of samples.
+const WAVE_ROWS: usize = 16;
+/// Most lake batches looked at in one step, so that a scan which shows nothing still yields.
+const STEP_BATCHES_MAX: usize = 16;
+
+/// A file or batch that could not be read.
+#[derive(Debug, Error)]
+pub(crate) enum ReadError {
+    /// From Parquet.
+    #[error("parquet: {0}")]
+    Parquet(#[from] ParquetError),
+    /// From Arrow.
+    #[error("arrow: {0}")]
+    Arrow(#[from] ArrowError),
+    /// From the file system.
+    #[error("file: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// One thing to read.
+#[derive(Clone)]
+pub(crate) enum Unit {
+    /// Part of a file.
+    Piece(Piece),
+    /// Rows not sealed yet.
+    Tail(FileKind, RecordBatch),
+}
+
+impl Unit {
+    /// Lake rows, for sharing out the work.
+    pub(crate) fn rows(&self) -> u64 {
+        match self {
+            Self::Piece(piece) if piece.file.kind == FileKind::Wave => piece.rows.saturating_mul(256),
+            Self::Piece(piece) => piece.rows,
+            Self::Tail(_, batch) => u64::try_from(batch.num_rows()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// What every partition of a scan shares.
+pub(crate) struct Shape {
+    /// The mask, already narrowed.
+    pub mask: Arc<Mask>,
+    /// Texts of the mask.
+    pub labels: Arc<Labels>,
+    /// Where released rows are counted.
+    pub counts: Arc<Counts>,
+    /// Output schema (projected).
+    pub schema: SchemaRef,
+    /// Output columns.
+    pub columns: Vec<Column>,
+}
+
+/// A step's outcome.
+pub(crate) enum Step {
+    /// Visible rows.
+    Batch(RecordBatch),
+    /// Nothing visible yet; call again.
+    Nothing,
+    /// The end.
+    End,
+}
+
+/// Visible rows on their way out, put together to full batches. Where a batch ends must not tell where rows
+/// were left out: whether an expression fails can depend on which rows it is evaluated with.
+enum Outgoing {
+    Rows(Box<BatchCoalescer>),
+    /// No column is asked for; batches carry their number of rows only, and no expression sees them.
+    Counts(VecDeque<RecordBatch>),
+}
+
+impl Outgoing {
+    fn new(schema: &SchemaRef) -> Self {
+        if schema.fields().is_empty() {
+            return Self::Counts(VecDeque::new());
+        }
+        Self::Rows(Box::new(BatchCoalescer::new(Arc::clone(schema), BATCH_ROWS_MAX)))
+    }
+
+    fn push(&mut self, batch: RecordBatch) -> Result<(), ArrowError> {
+        match self {
+            Self::Rows(rows) => rows.push_batch(batch),
+            Self::Counts(batches) => {
+                batches.push_back(batch);
+                Ok(())
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<RecordBatch> {
+        match self {
+            Self::Rows(rows) => rows.next_completed_batch(),
+            Self::Counts(batches) => batches.pop_front(),
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), ArrowError> {
+        match self {
+            Self::Rows(rows) => rows.finish_buffered_batch(),
+            Self::Counts(_) => Ok(()),
+        }
+    }
+}
+
+struct Input {
+    kind: FileKind,
+    batch: RecordBatch,
+    runs: VecDeque<Run>,
+}
+
+/// Reads its units to the end.
+pub(crate) struct PartitionReader {
+    shape: Arc<Shape>,
+    units: VecDeque<Unit>,
+    open: Option<(FileKind, ParquetRecordBatchReader)>,
+    input: Option<Input>,
+    outgoing: Outgoing,
+    lookup: Lookup,
+}
+
+impl PartitionReader {
+    /// A reader of `units`.
+    pub(crate) fn new(shape: Arc<Shape>, units: Vec<Unit>) -> Self {
+        let lookup = Lookup::new(Arc::clone(&shape.mask));
+        let outgoing = Outgoing::new(&shape.schema);
+        Self { shape, units: units.into(), open: None, input: None, outgoing, lookup }
+    }
+
+    /// The next visible rows. Counts them per person before they are handed out.
+    pub(crate) fn step(&mut self) -> Result<Step, ReadError> {
+        for _ in 0..STEP_BATCHES_MAX {
+            if let Some(batch) = self.outgoing.next() {
+                return Ok(Step::Batch(batch));
+            }
+            if let Some(input) = self.input.as_mut().filter(|input| !input.runs.is_empty()) {
+                self.outgoing.push(emit(&self.shape, input)?)?;
+                continue;
+            }
+            let Some((kind, batch)) = self.next_lake_batch()? else {
+                self.outgoing.finish()?;
+                return Ok(self.outgoing.next().map_or(Step::End, Step::Batch));
+            };
+            let runs = match kind {
+                FileKind::Scalar => scalar_runs(&batch, &mut self.lookup)?,
+                FileKind::Wave => wave_runs(&batch, &mut self.lookup)?,
+            };
+            self.input = Some(Input { kind, batch, runs });
+        }
+        Ok(self.outgoing.next().map_or(Step::Nothing, Step::Batch))
+    }
+
+    fn next_lake_batch(&mut self) -> Result<Option<(FileKind, RecordBatch)>, ReadError> {
+        loop {
+            if let Some((kind, reader)) = &mut self.open {
+                if let Some(batch) = reader.next() {
+                    return Ok(Some((*kind, batch?)));
+                }
+                self.open = None;
+            }
+            match self.units.pop_front() {
+                None => return Ok(None),
+                Some(Unit::Tail(kind, batch)) => return Ok(Some((kind, batch))),
+                Some(Unit::Piece(piece)) => self.open = Some((piece.file.kind, self.open_piece(piece)?)),
+            }
+        }
+    }
+
+    fn open_piece(&self, piece: Piece) -> Result<ParquetRecordBatchReader, ReadError> {
+        let kind = piece.file.kind;
+        let wanted = columns::sources(kind, &self.shape.columns);
+        let parquet = piece.file.metadata.parquet_schema();
+        let roots: Vec<usize> = parquet
+            .root_schema()
+            .get_fields()
+            .iter()
+            .enumerate()
+            .filter(|(_, field)| wanted.contains(&field.name()))
+            .map(|(index, _)| index)
+            .collect();
+        let projection = ProjectionMask::roots(parquet, roots);
+        let source = File::open(&piece.file.path)?;
+        let mut builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(source, piece.file.metadata.clone())
+                .with_row_groups(vec![piece.group])
+                .with_projection(projection)
+                .with_batch_size(match kind {
+                    FileKind::Scalar => BATCH_ROWS_MAX,
+                    FileKind::Wave => WAVE_ROWS,
+                });
+        if let Some(selection) = piece.selection {
+            builder = builder.with_row_selection(selection);
+        }
+        Ok(builder.build()?)
+    }
+}
+
+/// Takes up to a batch's worth of runs off the input and builds their rows.
+fn emit(shape: &Shape, input: &mut Input) -> Result<RecordBatch, ReadError> {
+    let mut taken = Vec::new();
+    let mut room = BATCH_ROWS_MAX;
+    while room > 0 {
+        let Some(run) = input.runs.pop_front() else { break };
+        if run.len <= room {
+            room -= run.len;
+            taken.push(run);
+            continue;
+        }
+        let mut rest = run;
+        rest.len -= room;
+        match input.kind {
+            FileKind::Scalar => rest.row += room,
+            FileKind::Wave => rest.start += room,
+        }
+        input.runs.push_front(rest);
+        taken.push(Run { len: room, ..run });
+        room = 0;
+    }
+    let builder = Builder { kind: input.kind, batch: &input.batch, runs: &taken, labels: &shape.labels };
+    let batch = builder.build(&shape.schema, &shape.columns)?;
+    shape.counts.add(&taken, shape.mask.people());
+    Ok(batch)
+}
+
+/// The one interval that holds an instant.
+fn covering(intervals: &[Interval], at: i64) -> Option<&Interval> {
+    let index = intervals.partition_point(|interval| interval.to <= at);
+    intervals.get(index).filter(|interval| interval.from <= at)
+}
+
+fn scalar_runs(batch: &RecordBatch, lookup: &mut Lookup) -> Result<VecDeque<Run>, ReadError> {
+    let devices = columns::unsigned(batch, "device")?;
+    let signals = columns::signals(batch)?;
+    let times = columns::timestamps(batch, "ts")?;
+    let mut runs: VecDeque<Run> = VecDeque::new();
+    for row in 0..batch.num_rows() {
+        let (device, signal) = (devices.value(row), signals.value(row));
+        let Some(interval) = covering(lookup.get(device, signal), times.value(row)) else { continue };
+        let who = interval.who;
+        match runs.back_mut() {
+            Some(run)
+                if run.row + run.len == row && (run.who, run.device, run.signal) == (who, device, signal) =>
+            {
+                run.len += 1;
+            }
+            _ => runs.push_back(Run { row, start: 0, len: 1, who, device, signal }),
+        }
+    }
+    Ok(runs)
+}
+
+fn wave_runs(batch: &RecordBatch, lookup: &mut Lookup) -> Result<VecDeque<Run>, ReadError> {
+    let devices = columns::unsigned(batch, "device")?;
+    let signals = columns::signals(batch)?;
+    let first = columns::timestamps(batch, "ts")?;
+    let last = columns::timestamps(batch, "ts_last")?;
+    let periods = columns::integers(batch, "period_us")?;
+    let mut runs = VecDeque::new();
+    for row in 0..batch.num_rows() {
+        let (device, signal) = (devices.value(row), signals.value(row));
+        let series = Series { first: first.value(row), last: last.value(row), period: periods.value(row) };
+        for interval in lookup.get(device, signal) {
+            let (start, end) = (series.index_at(interval.from), series.index_at(interval.to));
+            if start < end {
+                runs.push_back(Run { row, start, len: end - start, who: interval.who, device, signal });
+            }
+        }
+    }
+    Ok(runs)
+}
+
+/// A regular series: where its samples lie in time.
+struct Series {
+    first: i64,
+    last: i64,
+    period: i64,
+}
+
+impl Series {
+    /// Samples in it.
+    fn len(&self) -> usize {
+        let span = self.last.saturating_sub(self.first);
+        if span < 0 || self.period <= 0 {
+            return 0;
+        }
+        usize::try_from(span / self.period).unwrap_or(0).saturating_add(1)
+    }
+
+    /// Index of the first sample at or after `at`; its length if there is none.
+    fn index_at(&self, at: i64) -> usize {
+        if at <= self.first {
+            return 0;
+        }
+        if self.period <= 0 || at > self.last {
+            return self.len();
+        }
+        let gap = i128::from(at) - i128::from(self.first);
+        let period = i128::from(self.period);
+        usize::try_from((gap + period - 1) / period).unwrap_or(usize::MAX).min(self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first sample at or after an instant is found exactly, at the edges and between samples.
+    #[test]
+    fn sample_index() {
+        let series = Series { first: 1_000, last: 1_030, period: 10 };
+        for (at, index) in [
+            (i64::MIN, 0),
+            (1_000, 0),
+            (1_001, 1),
+            (1_010, 1),
+            (1_011, 2),
+            (1_030, 3),
+            (1_031, 4),
+            (i64::MAX, 4),
+        ] {
+            assert_eq!(series.index_at(at), index, "{at}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What the engine tells the audit: an intent before the first row, a completion after the last, and refused
+//! statements. The audit decides how that is kept and shown.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use query_audit::{Audit, Completion, Intent, Outcome, Receipt, Refused};
+use query_consents::Warrant;
+use schemas_identity::Did;
+
+use crate::error::EngineError;
+use crate::running::{Ending, Handed};
+use crate::scan::Access;
+
+/// Bytes of a query id before they are hex.
+const ID_BYTES: usize = 16;
+
+/// One request, as far as records and manifest repeat it.
+pub(crate) struct Request {
+    /// Id of the query and of its manifest: random, so that it tells nothing.
+    pub id: String,
+    /// The permission.
+    pub warrant: Arc<Warrant>,
+    /// The statement.
+    pub sql: String,
+    /// When it was asked, microseconds UTC.
+    pub now_us: i64,
+}
+
+impl Request {
+    /// A request with a fresh id.
+    pub(crate) fn new(warrant: Warrant, sql: &str, now_us: i64) -> Result<Self, EngineError> {
+        let mut id = [0_u8; ID_BYTES];
+        getrandom::fill(&mut id).map_err(|error| EngineError::Internal(error.to_string()))?;
+        Ok(Self { id: hex::encode(id), warrant: Arc::new(warrant), sql: sql.to_owned(), now_us })
+    }
+
+    /// Records that somebody is about to read; durable and in the log when this returns.
+    pub(crate) async fn intend(&self, audit: &Arc<Audit>, access: &Access) -> Result<Receipt, EngineError> {
+        let warrant = &self.warrant;
+        let intent = Intent {
+            recipient: *warrant.principal(),
+            token_id: warrant.token_id().to_owned(),
+            purpose: warrant.purpose().to_owned(),
+            study: warrant.study().map(str::to_owned),
+            sql: self.sql.clone(),
+            scope: access.scope(),
+            withheld: warrant.withheld().to_vec(),
+            epoch: warrant.epoch(),
+            log_size: access.shared.view.log_size,
+            started_us: self.now_us,
+        };
+        let audit = Arc::clone(audit);
+        match tokio::task::spawn_blocking(move || audit.intent(intent)).await {
+            Ok(Ok(receipt)) => Ok(receipt),
+            Ok(Err(error)) => Err(EngineError::Audit(error.to_string())),
+            Err(error) => Err(EngineError::Audit(error.to_string())),
+        }
+    }
+
+    /// Records a statement that was refused for what it tried to do. Typing errors and overload are no attempts.
+    pub(crate) async fn refuse(&self, audit: &Arc<Audit>, refusal: &EngineError) {
+        if !matches!(refusal, EngineError::ReadOnly(_) | EngineError::Unsupported(_) | EngineError::TooBig(_))
+        {
+            return;
+        }
+        let warrant = &self.warrant;
+        let refused = Refused {
+            recipient: *warrant.principal(),
+            token_id: warrant.token_id().to_owned(),
+            purpose: warrant.purpose().to_owned(),
+            study: warrant.study().map(str::to_owned),
+            sql: self.sql.chars().take(crate::gate::SQL_BYTES_MAX).collect(),
+            subjects: Vec::new(),
+            reason: refusal.code().to_owned(),
+            epoch: warrant.epoch(),
+            at_us: self.now_us,
+        };
+        let audit = Arc::clone(audit);
+        let recorded = tokio::task::spawn_blocking(move || audit.refused(refused)).await;
+        match recorded {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!(query = self.id, %error, "refusal not recorded"),
+            Err(error) => tracing::error!(query = self.id, %error, "refusal not recorded"),
+        }
+    }
+}
+
+/// The audit's completion for an ending.
+pub(crate) fn completion(
+    ending: &Ending,
+    rows: BTreeMap<Did, u64>,
+    handed: Handed,
+    now_us: i64,
+) -> Completion {
+    let outcome = match ending {
+        Ending::Complete => Outcome::Released,
+        Ending::Abandoned => Outcome::Cancelled,
+        Ending::Failed(EngineError::ConsentChanged) => Outcome::Revoked,
+        Ending::Failed(_) => Outcome::Error,
+    };
+    Completion { outcome, rows, result_rows: handed.rows, bytes: handed.bytes, ended_us: now_us }
+}

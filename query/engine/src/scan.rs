@@ -1,0 +1,377 @@
+//! The opaque leaf of every plan: `ConsentScan`. It has no children, no statistics, no metrics and nothing to
+//! print but its name; no filter, limit or sort is ever moved below it. Planner and evaluator see only rows
+//! the warrant allows.
+//!
+//! Not a filter node: in DataFusion 55 a filter above a raw scan evaluates the user's expression on hidden
+//! rows too, and its errors, EXPLAIN and statistics told their values.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result, plan_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
+use datafusion::physical_plan::filter_pushdown::{
+    ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation,
+};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+    ReplaceChildrenOptions,
+};
+use futures::stream;
+use parking_lot::Mutex;
+use query_audit::Scope;
+use query_consents::Warrant;
+use schemas_identity::{Did, ShortId};
+use schemas_signals::columns::readings_schema;
+
+use crate::columns::{Column, Labels};
+use crate::counts::Counts;
+use crate::engine::Clock;
+use crate::files::{self, Footers};
+use crate::mask::{Mask, Narrow};
+use crate::narrow::Names;
+use crate::reader::{PartitionReader, Shape, Step, Unit};
+use crate::tables::{FileKind, View};
+
+/// Name of the leaf, and all that is ever printed of it.
+pub(crate) const SCAN_NAME: &str = "ConsentScan";
+
+/// What all tables of one request share.
+pub(crate) struct Shared {
+    /// The snapshot read.
+    pub view: Arc<View>,
+    /// Footers read before.
+    pub footers: Arc<Footers>,
+    /// Rows released per person.
+    pub counts: Arc<Counts>,
+    /// Set once a consent change has cut the request off; never cleared.
+    pub cut: AtomicBool,
+    /// Files opened so far, name to digest, for the manifest.
+    pub opened: Mutex<BTreeMap<String, String>>,
+    /// The present, microseconds UTC: consent ends by time, too.
+    pub clock: Clock,
+}
+
+/// What one request may read at one resolution.
+pub(crate) struct Reach {
+    /// The permission; nothing is read without one.
+    pub warrant: Arc<Warrant>,
+    /// Its spans, compiled.
+    pub mask: Arc<Mask>,
+    /// What it shares with the request's other tables.
+    pub shared: Arc<Shared>,
+    /// Set once a plan reads through it.
+    pub used: AtomicBool,
+    /// What its scans may read.
+    pub planned: Mutex<Vec<Scope>>,
+}
+
+impl Reach {
+    /// A reach for a warrant.
+    pub(crate) fn new(warrant: Arc<Warrant>, shared: Arc<Shared>) -> Self {
+        let mask = Arc::new(Mask::new(warrant.spans()));
+        Self { warrant, mask, shared, used: AtomicBool::new(false), planned: Mutex::default() }
+    }
+
+    /// False once a person of the warrant has changed their mind, or a grant or the token ran out.
+    pub(crate) fn holds(&self) -> bool {
+        if self.shared.cut.load(Ordering::SeqCst) {
+            return false;
+        }
+        if self.warrant.is_current_at((self.shared.clock)()) {
+            return true;
+        }
+        self.shared.cut.store(true, Ordering::SeqCst);
+        false
+    }
+}
+
+/// Everything one request may read.
+pub(crate) struct Access {
+    /// What its tables share.
+    pub shared: Arc<Shared>,
+    /// One per resolution asked for.
+    pub reaches: Vec<Arc<Reach>>,
+}
+
+impl Access {
+    /// False once any permission the plan reads through has ended.
+    pub(crate) fn holds(&self) -> bool {
+        let mut used = self.reaches.iter().filter(|reach| reach.used.load(Ordering::SeqCst));
+        used.all(|reach| reach.holds())
+    }
+
+    /// Of whom what the plan may read, for the record that comes before the first row.
+    pub(crate) fn scope(&self) -> Vec<Scope> {
+        let mut scopes: BTreeMap<Did, Scope> = BTreeMap::new();
+        for reach in &self.reaches {
+            for scope in reach.planned.lock().iter() {
+                let whole = scopes.entry(scope.subject).or_insert(*scope);
+                whole.signals = whole.signals.union(scope.signals);
+                whole.from_us = whole.from_us.min(scope.from_us);
+                whole.to_us = whole.to_us.max(scope.to_us);
+            }
+        }
+        scopes.into_values().collect()
+    }
+}
+
+/// The table `readings`, as far as one warrant allows it.
+pub(crate) struct Readings {
+    reach: Arc<Reach>,
+    numbers: OnceLock<HashMap<ShortId, u32>>,
+}
+
+impl Readings {
+    /// The guarded table of one request.
+    pub(crate) fn new(reach: Arc<Reach>) -> Self {
+        Self { reach, numbers: OnceLock::new() }
+    }
+
+    fn names(&self) -> Names<'_> {
+        Names { mask: &self.reach.mask, devices: &self.reach.shared.view.devices, numbers: &self.numbers }
+    }
+
+    fn narrow(&self, filters: &[Expr]) -> Narrow {
+        let names = self.names();
+        filters.iter().filter_map(|filter| names.narrow(filter)).fold(Narrow::default(), Narrow::and)
+    }
+
+    /// Everything to read for a mask: pieces of files, then the live tail.
+    fn units(&self, mask: &Mask) -> Result<Vec<Unit>> {
+        let shared = &self.reach.shared;
+        let view = &shared.view;
+        let mut units = Vec::new();
+        for file in view.files.iter().filter(|file| files::may_show(file, mask)) {
+            let open =
+                shared.footers.open(file).map_err(|error| DataFusionError::External(Box::new(error)))?;
+            shared.opened.lock().insert(file.name.clone(), file.blake3.clone());
+            units.extend(files::pieces(&open, mask).into_iter().map(Unit::Piece));
+        }
+        units.extend(view.tail_scalar.iter().map(|batch| Unit::Tail(FileKind::Scalar, batch.clone())));
+        units.extend(view.tail_wave.iter().map(|batch| Unit::Tail(FileKind::Wave, batch.clone())));
+        Ok(units)
+    }
+}
+
+impl fmt::Debug for Readings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Readings")
+    }
+}
+
+#[async_trait]
+impl TableProvider for Readings {
+    fn schema(&self) -> SchemaRef {
+        readings_schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let names = self.names();
+        Ok(filters
+            .iter()
+            .map(|filter| match names.narrow(filter) {
+                Some(_) => TableProviderFilterPushDown::Inexact,
+                None => TableProviderFilterPushDown::Unsupported,
+            })
+            .collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.reach.used.store(true, Ordering::SeqCst);
+        let full = readings_schema();
+        let schema = match projection {
+            Some(indices) => Arc::new(full.project(indices)?),
+            None => full,
+        };
+        let mut columns = Vec::with_capacity(schema.fields().len());
+        for field in schema.fields() {
+            match Column::named(field.name()) {
+                Some(column) => columns.push(column),
+                None => return plan_err!("no such column"),
+            }
+        }
+        let mask = Arc::new(self.reach.mask.narrowed(&self.narrow(filters)));
+        self.reach.planned.lock().extend(mask.scopes());
+        let units = self.units(&mask)?;
+        let labels = Labels::new(
+            &mask,
+            |person| self.reach.warrant.pseudonym(person),
+            &self.reach.shared.view.devices,
+        );
+        let shape = Shape {
+            mask,
+            labels: Arc::new(labels),
+            counts: Arc::clone(&self.reach.shared.counts),
+            schema,
+            columns,
+        };
+        let partitions = share_out(units, state.config().target_partitions());
+        Ok(Arc::new(ConsentScan::new(Arc::clone(&self.reach), Arc::new(shape), partitions)))
+    }
+}
+
+/// Shares the work out, biggest piece first to the least loaded partition; at least one partition.
+fn share_out(mut units: Vec<Unit>, partitions: usize) -> Vec<Vec<Unit>> {
+    let count = partitions.clamp(1, units.len().max(1));
+    let mut shares: Vec<(u64, Vec<Unit>)> = vec![(0, Vec::new()); count];
+    units.sort_by_key(|unit| std::cmp::Reverse(unit.rows()));
+    for unit in units {
+        if let Some(least) = shares.iter_mut().min_by_key(|share| share.0) {
+            least.0 = least.0.saturating_add(unit.rows());
+            least.1.push(unit);
+        }
+    }
+    shares.into_iter().map(|share| share.1).collect()
+}
+
+/// The physical leaf; see the file's head.
+pub(crate) struct ConsentScan {
+    reach: Arc<Reach>,
+    shape: Arc<Shape>,
+    partitions: Vec<Vec<Unit>>,
+    properties: Arc<PlanProperties>,
+}
+
+impl ConsentScan {
+    fn new(reach: Arc<Reach>, shape: Arc<Shape>, partitions: Vec<Vec<Unit>>) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&shape.schema)),
+            Partitioning::UnknownPartitioning(partitions.len()),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        )
+        .with_scheduling_type(SchedulingType::Cooperative);
+        Self { reach, shape, partitions, properties: Arc::new(properties) }
+    }
+}
+
+impl fmt::Debug for ConsentScan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(SCAN_NAME)
+    }
+}
+
+impl DisplayAs for ConsentScan {
+    fn fmt_as(&self, _kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(SCAN_NAME)
+    }
+}
+
+impl ExecutionPlan for ConsentScan {
+    fn name(&self) -> &str {
+        SCAN_NAME
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn handle_child_pushdown_result(
+        &self,
+        _phase: FilterPushdownPhase,
+        result: ChildPushdownResult,
+        _config: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        Ok(FilterPushdownPropagation::all_unsupported(result))
+    }
+
+    fn execute(&self, partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let Some(units) = self.partitions.get(partition) else {
+            return plan_err!("no such partition");
+        };
+        let reader = PartitionReader::new(Arc::clone(&self.shape), units.clone());
+        let schema = Arc::clone(&self.shape.schema);
+        let start = Some((Arc::clone(&self.reach), reader));
+        let batches = stream::unfold(start, |state| async move {
+            let (reach, reader) = state?;
+            match pull(Arc::clone(&reach), reader).await {
+                Ok(Some((batch, reader))) => Some((Ok(batch), Some((reach, reader)))),
+                Ok(None) => None,
+                Err(error) => Some((Err(error), None)),
+            }
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+    }
+}
+
+/// The next batch, read on a blocking thread; nothing runs on when the stream is dropped. Consent is looked
+/// at after the rows were read and before they are handed on.
+async fn pull(
+    reach: Arc<Reach>,
+    mut reader: PartitionReader,
+) -> Result<Option<(RecordBatch, PartitionReader)>> {
+    loop {
+        if !reach.holds() {
+            return Err(consent_changed());
+        }
+        let (step, back) = tokio::task::spawn_blocking(move || {
+            let step = reader.step();
+            (step, reader)
+        })
+        .await
+        .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        reader = back;
+        let step = step.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        if !reach.holds() {
+            return Err(consent_changed());
+        }
+        match step {
+            Step::Batch(batch) => return Ok(Some((batch, reader))),
+            Step::Nothing => {}
+            Step::End => return Ok(None),
+        }
+    }
+}
+
+fn consent_changed() -> DataFusionError {
+    DataFusionError::Execution("consent changed".to_owned())
+}

@@ -1,0 +1,85 @@
+//! The planner's world for one request: only the guarded tables, only the listed functions, no files, no
+//! object stores, no settings to read or change. Made fresh for each request and dropped with it.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemTable, MemoryCatalogProvider, MemoryCatalogProviderList,
+    MemorySchemaProvider, SchemaProvider, TableProvider,
+};
+use datafusion::common::Result;
+use datafusion::execution::SessionState;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::prelude::SessionConfig;
+
+use crate::functions::Functions;
+use crate::reader::BATCH_ROWS_MAX;
+
+/// Catalogue, default schema and catalogue schema as SQL names them.
+const CATALOG: &str = "vitalog";
+const PUBLIC: &str = "public";
+const CATALOG_SCHEMA: &str = "catalog";
+
+/// Everything a session holds.
+pub(crate) struct World {
+    /// Guarded tables of the default schema.
+    pub public: Vec<(&'static str, Arc<dyn TableProvider>)>,
+    /// Small tables of the schema `catalog`.
+    pub catalog: Vec<(&'static str, RecordBatch)>,
+    /// Parallelism of one query.
+    pub partitions: usize,
+    /// Working memory of one query, bytes.
+    pub memory_bytes: usize,
+}
+
+impl World {
+    /// A session holding this and nothing else.
+    pub(crate) fn session(self, functions: &Functions) -> Result<SessionState> {
+        let mut config = SessionConfig::new()
+            .with_information_schema(false)
+            .with_create_default_catalog_and_schema(false)
+            .with_default_catalog_and_schema(CATALOG, PUBLIC)
+            .with_batch_size(BATCH_ROWS_MAX)
+            .with_target_partitions(self.partitions.max(1));
+        config.options_mut().execution.collect_statistics = false;
+        let runtime = runtime(self.memory_bytes)?;
+        let builder = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(runtime)
+            .with_catalog_list(self.catalogs()?);
+        Ok(functions.install(builder).build())
+    }
+
+    fn catalogs(self) -> Result<Arc<dyn CatalogProviderList>> {
+        let public = MemorySchemaProvider::new();
+        for (name, table) in self.public {
+            public.register_table(name.to_owned(), table)?;
+        }
+        let listing = MemorySchemaProvider::new();
+        for (name, rows) in self.catalog {
+            let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
+            listing.register_table(name.to_owned(), Arc::new(table))?;
+        }
+        let catalog = MemoryCatalogProvider::new();
+        catalog.register_schema(PUBLIC, Arc::new(public))?;
+        catalog.register_schema(CATALOG_SCHEMA, Arc::new(listing))?;
+        let list = MemoryCatalogProviderList::new();
+        list.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
+        Ok(Arc::new(list))
+    }
+}
+
+/// Bounded memory, no spilling, no object store (the default would know the local file system).
+fn runtime(memory_bytes: usize) -> Result<Arc<RuntimeEnv>> {
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory_bytes)))
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+        .build_arc()?;
+    runtime.deregister_object_store(ObjectStoreUrl::local_filesystem().as_ref())?;
+    Ok(runtime)
+}

@@ -1,0 +1,85 @@
+//! What the engine reads: a view of the lake's files and of the rows not sealed yet, given by whoever runs
+//! the store. Not a catalogue for SQL: nothing here is ever registered with the planner.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use schemas_identity::{DeviceNumber, ShortId};
+use thiserror::Error;
+
+/// Which columns a file has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// One row per sample (`schemas_signals::columns::scalar_schema`).
+    Scalar,
+    /// One row per series (`schemas_signals::columns::wave_schema`).
+    Wave,
+}
+
+/// One immutable Parquet file of the lake, as its batch manifest names it.
+#[derive(Debug, Clone)]
+pub struct LakeFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its name in the batch manifest.
+    pub name: String,
+    /// Its BLAKE3 digest, hex, from the batch manifest.
+    pub blake3: String,
+    /// Which columns it has.
+    pub kind: FileKind,
+    /// Rows in it.
+    pub rows: u64,
+    /// Lowest device number.
+    pub device_min: u32,
+    /// Highest device number.
+    pub device_max: u32,
+    /// First instant, microseconds UTC.
+    pub ts_min_us: i64,
+    /// Last instant (for waves: of the last sample), microseconds UTC.
+    pub ts_max_us: i64,
+}
+
+/// Gives the first short id of a device number, the one SQL shows.
+pub type DeviceNames = Arc<dyn Fn(DeviceNumber) -> Option<ShortId> + Send + Sync>;
+
+/// Everything readable at one moment: sealed files up to a log size, and the live tail after it.
+#[derive(Clone)]
+pub struct View {
+    /// Log size the files belong to.
+    pub log_size: u64,
+    /// Sealed files (scalar and wave; frames files are not listed).
+    pub files: Vec<LakeFile>,
+    /// Unsealed scalar rows; empty in a view of the past.
+    pub tail_scalar: Vec<RecordBatch>,
+    /// Unsealed wave rows; empty in a view of the past.
+    pub tail_wave: Vec<RecordBatch>,
+    /// Short ids.
+    pub devices: DeviceNames,
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("log_size", &self.log_size).field("files", &self.files.len()).finish()
+    }
+}
+
+/// A view that could not be given.
+#[derive(Debug, Error)]
+pub enum TablesError {
+    /// No snapshot has this log size.
+    #[error("no snapshot at {0}")]
+    NoSnapshot(u64),
+    /// The store is not able to answer now.
+    #[error("unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// The store, as the query side sees it.
+pub trait Tables: Send + Sync {
+    /// The current view, or the one of an earlier log size.
+    ///
+    /// # Errors
+    /// `NoSnapshot` for a log size the store does not know, `Unavailable` if it cannot answer.
+    fn view(&self, as_of: Option<u64>) -> Result<Arc<View>, TablesError>;
+}

@@ -1,0 +1,6 @@
+//! Consent against a golden matrix, random states and hostile orders of statements.
+
+mod fold;
+mod golden;
+mod pointwise;
+mod world;

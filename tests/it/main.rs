@@ -1,0 +1,13 @@
+//! The integration tests, one binary: house rules, whole stories against real processes, real clients.
+//! Not unit tests: those stand beside their code.
+
+use std::path::PathBuf;
+
+mod process;
+mod story;
+mod tidy;
+
+/// The clone this test was built from.
+pub(crate) fn workspace_root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is below the root").to_owned()
+}

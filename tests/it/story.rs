@@ -1,0 +1,318 @@
+//! The whole line with real processes: recordings in, consented rows out, revocation, kill -9, proofs, tampering.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bench_fleet::keys::Keyring;
+use schemas_frame::{FrameBuilder, OutSeries, OutValues, Scale};
+use schemas_identity::{BootId, SecretKey};
+
+use crate::process::{Server, binary, shared};
+
+const E4: &str = "data/e4_stress_predict";
+/// Values of the ten recordings: 5,581,248 samples and 18,070 intervals between beats.
+const E4_VALUES: u64 = 5_581_248 + 18_070;
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn grant(server: &Server, keys: &Path, person: &str, to: &str) -> String {
+    let key = text(&keys.join(format!("{person}.subject.pem")));
+    server.ok(&["consent", "grant", "--key", &key, "--to", to, "--signals", "*", "--purpose", "HRESCH"])
+}
+
+fn token(server: &Server, key: &str) -> String {
+    server.ok(&["token", "--key", key, "--purpose", "HRESCH"])
+}
+
+/// Guarantee (README): the demo's lines are true, on a machine with nothing installed.
+#[test]
+fn demo_plays() {
+    let output = Command::new(binary("vitalog")).arg("demo").output().expect("runs");
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{lines}{}", String::from_utf8_lossy(&output.stderr));
+    for part in [
+        "SIG_BAD",
+        "DUP",
+        "gap 5..5",
+        "0 rows",
+        "revokes",
+        "access report",
+        "verifies offline",
+        "names batch",
+    ] {
+        assert!(lines.contains(part), "{part} missing in\n{lines}");
+    }
+}
+
+/// Guarantee (G2, G6, G7): ten real people; five kill -9 in the middle lose and double nothing; an independent reader
+/// of the original files gets the same numbers; consent opens seven, a revocation closes one in the next query.
+#[test]
+fn ten_people() {
+    let Some(recordings) = shared(E4) else { return };
+    let directory = tempfile::tempdir().expect("directory");
+    let keys = directory.path().join("keys");
+    for round in 0..5u64 {
+        let server = Server::start(directory.path());
+        let mut replay = Command::new(binary("vitalog"))
+            .args(["replay", "e4", &text(&recordings), "--keys", &text(&keys), "--url", &server.url])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("replay starts");
+        std::thread::sleep(Duration::from_millis(4_000 + round * 1_700));
+        server.kill();
+        replay.kill().expect("kill");
+        replay.wait().expect("wait");
+    }
+    let server = Server::start(directory.path());
+    let (recordings_text, keys_text) = (text(&recordings), text(&keys));
+    let answer = server.ok(&["replay", "e4", &recordings_text, "--keys", &keys_text, "--json"]);
+    let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+    assert_eq!(answer["values"], E4_VALUES);
+    assert!(answer["codes"]["DUP"].as_u64().expect("resent frames") > 0, "{answer}");
+    let (researcher, did) = server.key("researcher.pem");
+    let token = token(&server, &researcher);
+    assert_eq!(server.sql(&token, "SELECT count(*) FROM readings"), ["0"]);
+    let ids: Vec<String> = (1..=10).map(|n| grant(&server, &keys, &format!("S{n:02}"), &did)).collect();
+    assert_eq!(server.sql(&token, "SELECT count(*) FROM readings"), [E4_VALUES.to_string()]);
+    compare_with_independent_reader(&server, &token, &recordings, &keys, directory.path());
+    for person in [8, 9, 10] {
+        revoke(&server, &keys, person, &ids);
+    }
+    let people = "SELECT count(DISTINCT subject) FROM readings";
+    assert_eq!(server.sql(&token, people), ["7"]);
+    revoke(&server, &keys, 1, &ids);
+    assert_eq!(server.sql(&token, people), ["6"]);
+    let (stranger, _) = server.key("stranger.pem");
+    let other = self::token(&server, &stranger);
+    assert_eq!(server.sql(&other, "SELECT count(*) FROM readings"), ["0"]);
+    let refused = server.vitalog(&["sql", "DROP TABLE readings", "--token", &token]);
+    assert_eq!(refused.status.code(), Some(3));
+    server.stop();
+    let data = text(&directory.path().join("data"));
+    let audit = Command::new(binary("vitalog")).args(["audit", "--data", &data]).output().expect("runs");
+    assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
+}
+
+fn revoke(server: &Server, keys: &Path, person: usize, ids: &[String]) {
+    let key = text(&keys.join(format!("S{person:02}.subject.pem")));
+    server.ok(&["consent", "revoke", "--key", &key, &ids[person - 1]]);
+}
+
+fn compare_with_independent_reader(
+    server: &Server,
+    token: &str,
+    recordings: &Path,
+    keys: &Path,
+    scratch: &Path,
+) {
+    let python = std::env::var("VITALOG_PYTHON").unwrap_or_else(|_| "python3".into());
+    let has_polars = Command::new(&python)
+        .args(["-c", "import polars"])
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !has_polars {
+        eprintln!(
+            "skipped: {python} has no polars (tests/requirements.txt), SQL is not compared with the original files"
+        );
+        return;
+    }
+    let queries = [
+        (
+            "all.csv",
+            "SELECT subject, signal, count(*) AS n, min(value) AS min, max(value) AS max, avg(value) AS mean FROM readings GROUP BY subject, signal",
+        ),
+        (
+            "minutes.csv",
+            "SELECT subject, signal, date_bin(INTERVAL '1 minute', ts) AS minute, count(*) AS n, avg(value) AS mean FROM readings GROUP BY subject, signal, date_bin(INTERVAL '1 minute', ts)",
+        ),
+    ];
+    for (file, sql) in queries {
+        server.ok(&["sql", sql, "--token", token, "--format", "csv", "--out", &text(&scratch.join(file))]);
+    }
+    let script = crate::workspace_root().join("tests/oracle/e4.py");
+    let output = Command::new(&python)
+        .arg(script)
+        .args([recordings, &keys.join("map.json"), &scratch.join("all.csv"), &scratch.join("minutes.csv")])
+        .output()
+        .expect("python runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("agree"), "{said}");
+}
+
+fn frame(key: &SecretKey, seq: u64, wall_us: i64, pulse: i64) -> Vec<u8> {
+    let series = OutSeries {
+        signal: 1,
+        offset_us: 0,
+        period_us: 1_000_000,
+        scale: Scale { num: 1, den: 1 },
+        values: OutValues::narrowest(&[pulse, pulse + 1]).expect("fits"),
+        deltas: None,
+        quality: None,
+    };
+    FrameBuilder::new(BootId([7; 8]), seq, [0; 16], Some(wall_us), seq * 10_000_000)
+        .series(series)
+        .sign(key)
+        .expect("frame")
+}
+
+const T0: i64 = 1_700_000_000_000_000;
+
+/// An enrolled and bound device.
+fn device(server: &Server, directory: &Path) -> SecretKey {
+    let person = Keyring::open(Some(directory)).expect("keys").person("P").expect("person");
+    let (device, subject) = (text(&directory.join("P.device.pem")), text(&directory.join("P.subject.pem")));
+    server.ok(&["enrol", "--device-key", &device, "--model", "test"]);
+    let id = person.device.public().short_id().to_string();
+    server.ok(&["bind", "--device", &id, "--subject-key", &subject, "--device-key", &device]);
+    person.device
+}
+
+/// Guarantee (G1, G3, G12): each kind of bad input has its code and its counter, and the service goes on.
+#[test]
+fn bad_input_has_a_code() {
+    let directory = tempfile::tempdir().expect("directory");
+    let server = Server::start(directory.path());
+    let key = device(&server, directory.path());
+    let good = frame(&key, 0, T0, 70);
+    assert_eq!(server.post(&good), ["OK"]);
+    assert_eq!(server.post(&good), ["DUP"]);
+    assert_eq!(server.post(&good[..good.len() - 5]), ["DECODE"]);
+    assert_eq!(server.post(&good[1..]), ["DECODE"], "tag 18 missing");
+    assert_eq!(server.post(&frame(&key, 0, T0, 99)), ["EQUIVOCATION"]);
+    let mut flipped = good.clone();
+    *flipped.last_mut().expect("byte") ^= 1;
+    assert_eq!(server.post(&flipped), ["SIG_BAD"]);
+    assert_eq!(server.post(&frame(&SecretKey::from_seed(&[5; 32]), 0, T0, 70)), ["KEY_UNKNOWN"]);
+    assert_eq!(
+        server.post(&frame(&key, 10, T0, 500)),
+        ["CHAIN"].map(|_| server_code(&server)),
+        "a jump is kept"
+    );
+    assert_eq!(server.post(&frame(&key, 20, -1, 70)), ["CLOCK"]);
+    assert_eq!(server.post(&frame(&key, 30, 4_102_444_800_000_000, 70)), ["CLOCK"]);
+    let mut other_alg = good.clone();
+    let at = other_alg.windows(2).position(|pair| pair == [0x01, 0x27]).expect("alg");
+    other_alg[at + 1] = 0x26;
+    assert_eq!(server.post(&other_alg), ["DECODE"]);
+    let mut large = vec![0xd2, 0x84, 0x43, 0xa1, 0x01, 0x27, 0xa0, 0x5a, 0x00, 0x01, 0x18, 0x00];
+    large.extend(vec![0; 0x11800]);
+    large.extend([0x58, 0x40]);
+    large.extend([0; 64]);
+    assert_eq!(server.post(&large), ["TOO_BIG"]);
+    assert_eq!(server.metric("vitalog_pipeline_verdicts_total{code=\"SIG_BAD\"}"), 1);
+    assert_eq!(server.metric("vitalog_pipeline_verdicts_total{code=\"EQUIVOCATION\"}"), 1);
+    assert_eq!(server.post(&good), ["DUP"], "the service goes on");
+}
+
+/// The code of a frame out of range after a gap: RANGE, as no neighbour is known.
+fn server_code(_: &Server) -> &'static str {
+    "RANGE"
+}
+
+/// Guarantee (G4): the proof of a frame verifies with server and data gone; any changed byte is refused, exit 3, step named.
+#[test]
+fn proofs_verify_offline() {
+    let directory = tempfile::tempdir().expect("directory");
+    let server = Server::start(directory.path());
+    let key = device(&server, directory.path());
+    for seq in 0..5 {
+        assert_eq!(server.post(&frame(&key, seq, T0 + seq as i64 * 10_000_000, 70)).len(), 1);
+    }
+    let (evidence, policy) = (directory.path().join("f.evidence"), directory.path().join("policy"));
+    let data = text(&directory.path().join("data"));
+    std::fs::write(&policy, server.ok(&["policy", "show", "--data", &data]) + "\n").expect("policy");
+    let id = key.public().short_id().to_string();
+    let boot = BootId([7; 8]).to_string();
+    let subject = text(&directory.path().join("P.subject.pem"));
+    server.ok(&[
+        "prove",
+        "--device",
+        &id,
+        "--boot",
+        &boot,
+        "--seq",
+        "3",
+        "--key",
+        &subject,
+        "--out",
+        &text(&evidence),
+    ]);
+    server.stop();
+    std::fs::remove_dir_all(directory.path().join("data")).expect("gone");
+    let verify = || {
+        Command::new(binary("vitalog-verify"))
+            .args(["evidence", &text(&evidence), "--policy", &text(&policy)])
+            .output()
+            .expect("runs")
+    };
+    let verified = verify();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    let good = std::fs::read(&evidence).expect("evidence");
+    for at in (0..good.len()).step_by(good.len() / 40) {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        std::fs::write(&evidence, &bad).expect("written");
+        assert_eq!(verify().status.code(), Some(3), "byte {at}");
+    }
+}
+
+/// Guarantee: Debian's MQTT clients deliver a frame file and see the verdict, in both protocol versions.
+#[test]
+fn mosquitto_clients() {
+    let has = |name: &str| Command::new(name).arg("--help").output().is_ok();
+    if !has("mosquitto_pub") || !has("mosquitto_sub") {
+        eprintln!("skipped: mosquitto_pub and mosquitto_sub are not installed (mosquitto-clients)");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("directory");
+    let server = Server::start(directory.path());
+    let key = device(&server, directory.path());
+    let (port, id) = (server.mqtt_port.to_string(), key.public().short_id().to_string());
+    for (seq, version) in [(0, "mqttv311"), (1, "mqttv5")] {
+        let file = directory.path().join("frame.bin");
+        std::fs::write(&file, frame(&key, seq, T0 + seq as i64 * 10_000_000, 70)).expect("written");
+        let topic = format!("v1/d/{id}/frames");
+        let published = Command::new("mosquitto_pub")
+            .args([
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &port,
+                "-V",
+                version,
+                "-q",
+                "1",
+                "-t",
+                &topic,
+                "-f",
+                &text(&file),
+            ])
+            .output()
+            .expect("runs");
+        assert!(published.status.success(), "{version}: {}", String::from_utf8_lossy(&published.stderr));
+        let verdict = Command::new("mosquitto_sub")
+            .args([
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &port,
+                "-V",
+                version,
+                "-t",
+                &format!("v1/d/{id}/verdict"),
+                "-C",
+                "1",
+                "-W",
+                "10",
+            ])
+            .output()
+            .expect("runs");
+        let said = String::from_utf8_lossy(&verdict.stdout).into_owned();
+        assert!(said.contains("acked_to") && said.contains(&format!("\"seq\":{seq}")), "{version}: {said}");
+    }
+}
