@@ -150,6 +150,9 @@ impl Payload {
     }
 }
 
+/// Replaces one element of a series: its index and encoding.
+type Change<'a> = (usize, &'a [u8]);
+
 /// The seven encoded elements of a series, so that a case can replace one.
 #[derive(Clone)]
 struct Series([Vec<u8>; 7]);
@@ -160,7 +163,7 @@ impl Series {
         Series([vec![1], vec![0], uint(1_000_000), vec![0x82, 1, 1], values, vec![NULL], vec![NULL]])
     }
 
-    fn with(mut self, changes: &[(usize, &[u8])]) -> Series {
+    fn with(mut self, changes: &[Change<'_>]) -> Series {
         for (index, value) in changes {
             if let Some(element) = self.0.get_mut(*index) {
                 *element = value.to_vec();
@@ -260,9 +263,7 @@ fn series_cases(key: &SecretKey, cases: &mut Vec<Hostile>) {
     let huge_den = [vec![0x82, 1], uint(1 << 31)].concat();
     let big_raw = vec![0xd8, 70, 0x44, 0xff, 0xff, 0xff, 0xff];
     let low_raw = vec![0xd8, 78, 0x44, 0, 0, 0, 0x80];
-    /// What is wrong, and the elements to put in place of others.
-    type Change<'a> = (&'a str, Vec<(usize, &'a [u8])>);
-    let changes: [Change<'_>; 33] = [
+    let changes: [(&str, Vec<Change<'_>>); 33] = [
         ("signal of 2^32", vec![(0, &two_to_32)]),
         ("signal as text", vec![(0, b"\x61a")]),
         ("offset negative", vec![(1, &[0x20])]),
