@@ -2,7 +2,7 @@
 //!
 //! Writers fold into a working copy under a lock and bump the epoch before they return. Readers take the newest snapshot;
 //! it is cut from the working copy when somebody asks and the epoch has moved, so that a start with a million statements
-//! copies nothing. A revocation is therefore in force for the very next warrant, and [`Changes`] tells running ones.
+//! copies nothing. A revocation is therefore in force for the very next warrant, and `Changes` tells running ones.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Consent: what a person's signed statements allow, as one pure, total function.
 //!
 //! Read in this order: [`terms`] (purpose, resolution, export, period), [`grant`] (one grant or deny, validated),
-//! [`state`] (the fold over a log of statements), [`decide`] (may this principal see this one sample, and why),
+//! [`state`] (the fold over a log of statements), `decide` (may this principal see this one sample, and why),
 //! [`spans`] (the same answer for all samples at once, as disjoint intervals per device).
 //!
 //! What this crate does not do: read a clock, touch a disk, check a signature (`schemas-identity` did), or know a row.

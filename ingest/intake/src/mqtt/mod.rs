@@ -28,7 +28,7 @@
 //! - On `SUBSCRIBE` the latest verdict of the device since start is sent at once, as an ordinary message (retain bit
 //!   0, since retained messages are declared unavailable); v5 retain handling 1 and 2 are obeyed.
 //! - A subscriber that is slower than the verdicts gets them merged: the newest `acked_to` and `gaps`, and the
-//!   exceptions of all, the oldest dropped beyond [`verdict::EXCEPTIONS_MAX`] and counted.
+//!   exceptions of all, the oldest dropped beyond `verdict::EXCEPTIONS_MAX` and counted.
 //! - Under pressure the connection is not read and nothing is acknowledged; keep-alive does not run meanwhile.
 
 mod connection;
