@@ -154,13 +154,13 @@ pub enum EvidenceError {
     /// The policy does not accept the checkpoint.
     #[error(transparent)]
     Policy(PolicyError),
-    /// A signature line by somebody the policy does not know (only with [`Strictness::Everything`]).
+    /// A signature line by somebody the policy does not know (only with `Strictness::Everything`).
     #[error("the checkpoint carries a signature by {signer:?}, whom the policy does not know")]
     UnknownSigner {
         /// The name in the line.
         signer: String,
     },
-    /// An anchor this verifier cannot check (only with [`Strictness::Everything`]).
+    /// An anchor this verifier cannot check (only with `Strictness::Everything`).
     #[error("an anchor of kind {kind:?} cannot be checked here")]
     UnknownAnchor {
         /// Its kind.
