@@ -25,6 +25,9 @@ pub(crate) enum ReplayCommand {
         /// Keys are kept here and used again, so that a second run sends the same bytes.
         #[arg(long)]
         keys: Option<PathBuf>,
+        /// Door to send through; MQTT is not built into the replayer yet.
+        #[arg(long, default_value = "http", value_parser = ["http"])]
+        via: String,
         /// Seconds of readings in a frame, 5 to 60.
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(5..=60))]
         seconds: u32,
@@ -111,7 +114,7 @@ fn summary(
 }
 
 pub(crate) fn run(command: &ReplayCommand) -> anyhow::Result<Exit> {
-    let ReplayCommand::E4 { directory, keys, seconds, maker_key, client } = command;
+    let ReplayCommand::E4 { directory, keys, via: _, seconds, maker_key, client } = command;
     let recordings = e4::load_all(directory)?;
     let maker = maker(maker_key.as_ref())?;
     let mut keyring = Keyring::open(keys.as_deref())?;
