@@ -268,15 +268,84 @@ def url64(data):
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
+def un64(text):
+    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    need(url64(data) == text)
+    return data
+
+
+def public_of(did):
+    need(did.startswith("did:key:z"))
+    number = 0
+    for letter in did[len("did:key:z"):]:
+        number = number * 58 + BASE58.index(letter)
+    raw = number.to_bytes(34, "big")
+    need(raw[:2] == b"\xed\x01")
+    return Ed25519PublicKey.from_public_bytes(raw[2:])
+
+
+def compact_json(value):
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def no_twins(pairs):
+    need(len(dict(pairs)) == len(pairs))
+    return dict(pairs)
+
+
+KINDS = {
+    "maker": "party title from to", "role": "role title members purposes from to",
+    "study": "study title members purposes duo terms from to", "enrol": "device_key model signals pop",
+    "rotate": "old new pop", "revoke-key": "key compromised_from", "bind": "device from to co",
+    "unbind": "device from to co", "revoke": "subject grant prev", "freeze": "subject reason",
+    "break-glass": "subject reason", "erase": "scope",
+    "grant": "subject grantee signals devices resolution purposes duo data_from data_to valid_from valid_to export "
+             "min_cohort notice prev",
+}
+KINDS["deny"] = KINDS["grant"]
+
+
+def read_statement(compact, origin):
+    """The signer and the payload of a statement with every field of its kind, or an exception."""
+    head, body, signature = compact.split(".")
+    header = json.loads(un64(head), object_pairs_hook=no_twins)
+    need(set(header) == {"alg", "typ", "kid"} and header["alg"] in ("EdDSA", "Ed25519"))
+    need(header["typ"] == "vitalog+jws")
+    public_of(header["kid"]).verify(un64(signature), f"{head}.{body}".encode())
+    payload = json.loads(un64(body), object_pairs_hook=no_twins)
+    need(isinstance(payload, dict) and payload["v"] == 1 and payload["aud"] == origin)
+    need(type(payload["iat"]) is int and len(payload["nonce"]) == 22)
+    need(set(payload) == {"v", "kind", "aud", "iat", "nonce", *KINDS[payload["kind"]].split()})
+    return header["kid"], payload
+
+
 def check_statement(vectors):
+    origin = vectors["origin"]
     for vector in vectors["statements"]:
         name, key = vector["name"], key_of(vector["seed"])
-        same(f"{name}: signer", did_of(key), vector["signer"])
-        header = json.dumps({"alg": "EdDSA", "typ": "vitalog+jws", "kid": did_of(key)}, separators=(",", ":"))
+        header = compact_json({"alg": "EdDSA", "typ": "vitalog+jws", "kid": did_of(key)})
         signed = url64(header.encode()) + "." + url64(vector["payload"].encode())
         compact = signed + "." + url64(key.sign(signed.encode()))
         same(f"{name}: compact", compact, vector["compact"])
         same(f"{name}: id", blake3.blake3(compact.encode()).hexdigest(), vector["id"])
+        signer, payload = read_statement(compact, origin)
+        same(f"{name}: signer", signer, vector["signer"])
+        same(f"{name}: kind", payload["kind"], name)
+        same(f"{name}: payload", compact_json(payload), vector["payload"])
+        if "pop" in payload:
+            device = public_of(payload.get("device_key") or payload["new"])
+            device.verify(un64(payload["pop"]), f"vitalog 2026 device proof v1\n{origin}\n{signer}".encode())
+        if vector["co_seed"]:
+            without = {field: value for field, value in payload.items() if field != "co"}
+            co = key_of(vector["co_seed"]).sign(compact_json(without).encode())
+            same(f"{name}: co", payload["co"], url64(co))
+    for vector in vectors["refused"]:
+        try:
+            read_statement(vector["compact"], origin)
+            found = "taken"
+        except Exception:  # whatever base64, JSON or the key say to such text, it is no statement
+            found = "refused"
+        same(f"statement, {vector['name']}", found, "refused")
 
 
 def main():
