@@ -164,7 +164,7 @@ const T0: i64 = 1_700_000_000_000_000;
 
 /// An enrolled and bound device.
 fn device(server: &Server, directory: &Path) -> SecretKey {
-    let person = Keyring::open(Some(directory)).expect("keys").person("P").expect("person");
+    let person = Keyring::open(Some(directory)).expect("keys").person("P", 10).expect("person");
     let (device, subject) = (text(&directory.join("P.device.pem")), text(&directory.join("P.subject.pem")));
     server.ok(&["enrol", "--device-key", &device, "--model", "test"]);
     let id = person.device.public().short_id().to_string();

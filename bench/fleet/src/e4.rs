@@ -189,10 +189,10 @@ fn load_intervals(path: &Path) -> Result<Option<Column>, FleetError> {
 /// The same number in thousandths of its unit.
 fn milli(seconds: Decimal) -> Option<Decimal> {
     if seconds.digits >= MILLI_DIGITS {
-        return Some(Decimal { mantissa: seconds.mantissa, digits: seconds.digits - MILLI_DIGITS });
+        return Some(Decimal { digits: seconds.digits - MILLI_DIGITS, ..seconds });
     }
     let factor = 10i64.pow((MILLI_DIGITS - seconds.digits) as u32);
-    Some(Decimal { mantissa: seconds.mantissa.checked_mul(factor)?, digits: 0 })
+    Some(Decimal { mantissa: seconds.mantissa.checked_mul(factor)?, digits: 0, ..seconds })
 }
 
 #[cfg(test)]

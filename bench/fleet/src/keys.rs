@@ -29,9 +29,11 @@ pub struct Keyring {
     map: Map<String, Value>,
 }
 
-fn boot_of(device: &PublicKey) -> BootId {
+/// Recordings cut into other lengths are other frames, so they need another boot: the same boot and number with other
+/// bytes would be an equivocation.
+fn boot_of(device: &PublicKey, frame_seconds: u32) -> BootId {
     let mut hasher = blake3::Hasher::new_derive_key("vitalog 2026 fleet boot v1");
-    hasher.update(device.as_bytes());
+    hasher.update(device.as_bytes()).update(&frame_seconds.to_be_bytes());
     let hash = hasher.finalize();
     let mut boot = [0u8; 8];
     boot.copy_from_slice(&hash.as_bytes()[..8]);
@@ -56,11 +58,11 @@ impl Keyring {
         Ok(Keyring { directory: directory.map(Path::to_owned), map })
     }
 
-    /// The keys of a person, made at the first call.
-    pub fn person(&mut self, name: &str) -> Result<Person, FleetError> {
+    /// The keys of a person, made at the first call, and the boot of their frames of so many seconds.
+    pub fn person(&mut self, name: &str, frame_seconds: u32) -> Result<Person, FleetError> {
         let device = self.key(&format!("{name}.device.pem"))?;
         let subject = self.key(&format!("{name}.subject.pem"))?;
-        let boot = boot_of(&device.public());
+        let boot = boot_of(&device.public(), frame_seconds);
         let entry = json!({
             "device": device.public().short_id(), "subject": subject.public().did(), "boot": boot,
         });
@@ -117,14 +119,15 @@ fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Guarantee: a second run has the same keys and boot id.
+    /// Guarantee: a second run has the same keys and boot id; frames of another length are of another boot.
     #[test]
     fn keys_are_used_again() {
         let directory = tempfile::tempdir().unwrap();
-        let first = Keyring::open(Some(directory.path())).unwrap().person("S01").unwrap();
+        let first = Keyring::open(Some(directory.path())).unwrap().person("S01", 10).unwrap();
         let mut ring = Keyring::open(Some(directory.path())).unwrap();
-        let again = ring.person("S01").unwrap();
+        let again = ring.person("S01", 10).unwrap();
         assert_eq!((first.device.public(), first.boot), (again.device.public(), again.boot));
+        assert_ne!(first.boot, ring.person("S01", 5).unwrap().boot);
         assert_eq!(ring.map()["S01"]["device"], first.device.public().short_id().to_string());
     }
 }

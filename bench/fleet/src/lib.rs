@@ -6,6 +6,7 @@
 pub mod decimal;
 pub mod e4;
 pub mod keys;
+pub mod mqtt;
 pub mod send;
 pub mod simulate;
 mod stream;

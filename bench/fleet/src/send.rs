@@ -8,8 +8,8 @@ use schemas_frame::{Code, Verdict};
 use serde::Deserialize;
 
 /// First wait after a failure; doubles up to [`BACKOFF_MAX`].
-const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+pub(crate) const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const CONNECT_SECONDS: u64 = 5;
 const ANSWER_SECONDS: u64 = 60;
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
@@ -73,6 +73,12 @@ pub enum SendError {
         /// How long.
         seconds: u64,
         /// The last failure.
+        problem: String,
+    },
+    /// The server does not admit this client.
+    #[error("not admitted: {problem}")]
+    NotAdmitted {
+        /// Its words.
         problem: String,
     },
     /// The server will never take this request.

@@ -109,8 +109,9 @@ impl Fleet {
                 hasher.update(&seed.to_be_bytes()).update(&index.to_be_bytes()).update(use_.as_bytes());
                 *hasher.finalize().as_bytes()
             };
+            // A fleet that starts at another moment sends other frames, so it is another boot.
             let mut boot = [0u8; 8];
-            boot.copy_from_slice(&secret("boot")[..8]);
+            boot.copy_from_slice(&secret(&format!("boot {start_us}"))[..8]);
             Device {
                 key: SecretKey::from_seed(&secret("device")),
                 subject: SecretKey::from_seed(&secret("subject")),

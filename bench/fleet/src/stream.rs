@@ -32,7 +32,7 @@ pub struct Column {
     pub times: Times,
     /// Values as written.
     pub values: Vec<Decimal>,
-    /// A fixed scale (raw integers are the values as written), or the decimal one.
+    /// What one unit as written is worth (1/64 for the accelerometer); 1 if left out.
     pub scale: Option<Scale>,
 }
 
@@ -62,14 +62,7 @@ impl Column {
     }
 
     fn encode(&self, values: &[Decimal]) -> (OutValues, Scale) {
-        if let Some(scale) = self.scale {
-            let raws: Option<Vec<i64>> =
-                values.iter().map(|value| (value.digits == 0).then_some(value.mantissa)).collect();
-            if let Some(raws) = raws.and_then(|raws| OutValues::narrowest(&raws)) {
-                return (raws, scale);
-            }
-        }
-        decimal::encode(values)
+        decimal::encode(values, self.scale.unwrap_or(Scale::ONE))
     }
 
     fn series(&self, range: std::ops::Range<usize>, t0_us: i64) -> OutSeries {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use schemas_identity::statement::Body;
-use schemas_identity::{SecretKey, statement};
+use schemas_identity::token::{Scope, Token};
+use schemas_identity::{SecretKey, statement, token};
 use serde_json::Value;
 
 use crate::RefusedByPolicy;
@@ -19,6 +20,8 @@ const REQUEST_SECONDS_MAX: u64 = 60;
 const CONNECT_SECONDS_MAX: u64 = 5;
 /// A token that the command line makes for one request.
 const OWN_TOKEN_SECONDS: i64 = 300;
+/// A device's login: it must outlive reconnections of a long replay.
+const LOGIN_SECONDS: i64 = 12 * 3_600;
 
 /// Where the server is and what its log is called.
 #[derive(Debug, Clone, clap::Args)]
@@ -139,22 +142,26 @@ impl Server {
     }
 
     /// A short token signed with the caller's own key.
-    pub(crate) fn own_token(
-        &self,
-        key: &SecretKey,
-        purpose: &str,
-        scope: schemas_identity::token::Scope,
-    ) -> anyhow::Result<String> {
-        let token = schemas_identity::token::Token {
+    pub(crate) fn own_token(&self, key: &SecretKey, purpose: &str, scope: Scope) -> anyhow::Result<String> {
+        self.token(key, purpose, scope, OWN_TOKEN_SECONDS)
+    }
+
+    /// What a device or gateway gives as its MQTT password.
+    pub(crate) fn login(&self, key: &SecretKey) -> anyhow::Result<String> {
+        self.token(key, "DEVICE", Scope::Publish, LOGIN_SECONDS)
+    }
+
+    fn token(&self, key: &SecretKey, purpose: &str, scope: Scope, seconds: i64) -> anyhow::Result<String> {
+        let token = Token {
             iss: key.public().did(),
             jti: hex::encode(random::<16>()?),
             purpose: purpose.to_owned(),
             study: None,
             scope,
             iat_s: now_s(),
-            exp_s: now_s() + OWN_TOKEN_SECONDS,
+            exp_s: now_s() + seconds,
         };
-        Ok(schemas_identity::token::issue(&token, &self.aud, key))
+        Ok(token::issue(&token, &self.aud, key))
     }
 }
 

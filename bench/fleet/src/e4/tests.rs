@@ -1,5 +1,7 @@
 //! Real recordings where they are beside the clone, a small made-up folder everywhere.
 
+use std::collections::BTreeMap;
+
 use schemas_frame::Frame;
 
 use super::*;
@@ -54,31 +56,54 @@ fn damaged_files_are_named() {
     assert!(matches!(load_all(&directory.path().join("none")), Err(FleetError::Io { .. })));
 }
 
-/// Guarantee: every value of a real recording comes out as the very double of its text.
+/// Every number of a file's column, and `unit` times it, as an independent reader has them.
+fn expected(directory: &Path, file: &str, column: usize, header: usize, unit: fn(f64) -> f64) -> Vec<u64> {
+    let text = fs::read_to_string(directory.join(file)).unwrap();
+    let number = |line: &str| line.split(',').nth(column).unwrap().trim().parse::<f64>().unwrap();
+    text.lines().skip(header).map(|line| unit(number(line)).to_bits()).collect()
+}
+
+/// Guarantee: every value of a real recording comes out as the very double of its text, to the last bit, the sign of
+/// zero included.
 #[test]
 fn real_values_survive() {
     let root = std::env::var_os("VITALOG_SHARED").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")),
         PathBuf::from,
     );
-    let directory = root.join("data/e4_stress_predict/S01");
+    let directory = root.join("data/e4_stress_predict/S05");
     if !directory.is_dir() {
         eprintln!("skipped: the recordings are not beside this clone (VITALOG_SHARED)");
         return;
     }
     let recording = Recording::load(&directory).unwrap();
     let key = SecretKey::from_seed(&[1; 32]);
-    let mut found = Vec::new();
-    for bytes in recording.frames(&key, BootId([1; 8]), 10).unwrap() {
-        let frame = Frame::parse(&bytes).unwrap();
-        for series in frame.series().filter(|series| series.signal == 18) {
-            found.extend(series.samples(0).map(|(_, value, _)| value.to_bits()));
+    let mut found: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+    for seconds in [10, 60] {
+        found.clear();
+        for bytes in recording.frames(&key, BootId([1; 8]), seconds).unwrap() {
+            let frame = Frame::parse(&bytes).unwrap();
+            for series in frame.series() {
+                let values = series.samples(0).map(|(_, value, _)| value.to_bits());
+                found.entry(series.signal).or_default().extend(values);
+            }
         }
     }
-    let text = fs::read_to_string(directory.join("BVP.csv")).unwrap();
-    let expected: Vec<u64> =
-        text.lines().skip(2).map(|line| line.trim().parse::<f64>().unwrap().to_bits()).collect();
-    // Minus zero is written as a number, and read as one: zero.
-    let plus = |bits: &u64| if *bits == (-0.0f64).to_bits() { 0 } else { *bits };
-    assert_eq!(found.iter().map(plus).collect::<Vec<_>>(), expected.iter().map(plus).collect::<Vec<_>>());
+    let same = |value: f64| value;
+    assert!(expected(&directory, "BVP.csv", 0, 2, same).contains(&(-0.0f64).to_bits()));
+    for (signal, file, column, header, unit) in [
+        (14, "ACC.csv", 0, 2, (|value| value / 64.0) as fn(f64) -> f64),
+        (15, "ACC.csv", 1, 2, |value| value / 64.0),
+        (16, "ACC.csv", 2, 2, |value| value / 64.0),
+        (18, "BVP.csv", 0, 2, same),
+        (17, "EDA.csv", 0, 2, same),
+        (1, "HR.csv", 0, 2, same),
+        (5, "TEMP.csv", 0, 2, same),
+        // Whole microseconds, then thousands of them: exact, where a product of seconds may not be.
+        (10, "IBI.csv", 1, 1, |value| (value * 1e6).round() / 1e3),
+    ] {
+        let values = found.remove(&signal).unwrap();
+        assert!(values == expected(&directory, file, column, header, unit), "{file} column {column}");
+    }
+    assert!(found.is_empty());
 }

@@ -90,7 +90,7 @@ pub(crate) struct BindArguments {
     client: ClientOptions,
 }
 
-fn moment(text: Option<&String>) -> anyhow::Result<Option<i64>> {
+pub(crate) fn moment(text: Option<&String>) -> anyhow::Result<Option<i64>> {
     match text {
         Some(text) => Ok(Some(time::parse_rfc3339_us(text).with_context(|| format!("`{text}`"))?)),
         None => Ok(None),

@@ -92,9 +92,6 @@ enum Command {
     #[command(subcommand, after_help = "Example: vitalog replay e4 ./S01 --keys ./keys")]
     Replay(replay::ReplayCommand),
     /// Send a seeded fleet's frames, with faults if asked.
-    #[command(
-        after_help = "Example: vitalog simulate --devices 10 --rate 5 --faults gap,dup,bitflip --seed 7"
-    )]
     Simulate(replay::SimulateArguments),
     /// Show a frame field by field, with the verdict it would get.
     #[command(after_help = "Example: vitalog decode frame.bin")]
