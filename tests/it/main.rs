@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+mod hostile;
 mod process;
 mod story;
 mod tidy;

@@ -48,6 +48,11 @@ pub(crate) struct Server {
 impl Server {
     /// Starts on `directory/data`.
     pub(crate) fn start(directory: &Path) -> Server {
+        Server::start_with(directory, &[])
+    }
+
+    /// As `start`, with more settings by environment.
+    pub(crate) fn start_with(directory: &Path, environment: &[(&str, &str)]) -> Server {
         let ready = directory.join("ready.json");
         // An earlier server's file must not be taken for this one's.
         let _ = std::fs::remove_file(&ready);
@@ -64,6 +69,7 @@ impl Server {
             .env("VITALOG_HTTP", "127.0.0.1:0")
             .env("VITALOG_MQTT", "127.0.0.1:0")
             .env("VITALOG_LAKE_SEAL_SECONDS", "1")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()
@@ -133,13 +139,21 @@ impl Server {
         text.lines().skip(1).map(str::to_owned).collect()
     }
 
-    /// A metric's value.
-    pub(crate) fn metric(&self, name: &str) -> u64 {
+    fn metric_line(&self, name: &str) -> Option<String> {
         let mut answer = ureq::get(format!("{}/metrics", self.url)).call().expect("metrics");
         let text = answer.body_mut().read_to_string().expect("text");
-        let line =
-            text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no metric {name}"));
+        text.lines().find(|line| line.starts_with(name)).map(str::to_owned)
+    }
+
+    /// A metric's value.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let line = self.metric_line(name).unwrap_or_else(|| panic!("no metric {name}"));
         line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("number")
+    }
+
+    /// A counter that may not have counted yet.
+    pub(crate) fn metric_or_zero(&self, name: &str) -> u64 {
+        if self.metric_line(name).is_some() { self.metric(name) } else { 0 }
     }
 
     /// Posts a body of frames; the verdicts' codes.

@@ -112,10 +112,16 @@ pub struct HttpSender {
 impl HttpSender {
     /// A sender to a server, `http://host:port`.
     pub fn new(url: &str, options: SendOptions) -> HttpSender {
+        HttpSender::with_tls(url, ureq::tls::TlsConfig::default(), options)
+    }
+
+    /// As [`HttpSender::new`], trusting whom the caller trusts.
+    pub fn with_tls(url: &str, tls: ureq::tls::TlsConfig, options: SendOptions) -> HttpSender {
         let agent = ureq::Agent::config_builder()
             .timeout_connect(Some(Duration::from_secs(CONNECT_SECONDS)))
             .timeout_global(Some(Duration::from_secs(ANSWER_SECONDS)))
             .http_status_as_error(false)
+            .tls_config(tls)
             .build()
             .into();
         HttpSender { agent, url: format!("{}/v1/frames", url.trim_end_matches('/')), options }

@@ -2,13 +2,16 @@
 //! Not the frame sender: that is `bench-fleet`, with its retries and counts.
 
 use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use schemas_identity::statement::Body;
 use schemas_identity::token::{Scope, Token};
 use schemas_identity::{SecretKey, statement, token};
 use serde_json::Value;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::RefusedByPolicy;
 
@@ -32,6 +35,9 @@ pub(crate) struct Server {
     /// Log origin of the deployment that statements and tokens are made for; never asked from the server.
     #[arg(long, env = "VITALOG_AUD", default_value = crate::config::DEV_ORIGIN)]
     pub(crate) aud: String,
+    /// PEM file of the certificate authorities to trust instead of the public ones.
+    #[arg(long, env = "VITALOG_CA")]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 /// Answer of the server: status and JSON body (null where there is none).
@@ -56,16 +62,34 @@ fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     Ok(bytes)
 }
 
-fn agent(seconds: Option<u64>) -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .timeout_connect(Some(Duration::from_secs(CONNECT_SECONDS_MAX)))
-        .timeout_global(seconds.map(Duration::from_secs))
-        .http_status_as_error(false)
-        .build()
-        .into()
-}
-
 impl Server {
+    /// Whom to trust: the authorities of `--ca`, or the public ones.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds no certificate.
+    pub(crate) fn tls(&self) -> anyhow::Result<TlsConfig> {
+        let Some(path) = &self.ca else { return Ok(TlsConfig::default()) };
+        let pem = std::fs::read(path).with_context(|| path.display().to_string())?;
+        let mut certificates = Vec::new();
+        for item in parse_pem(&pem) {
+            if let PemItem::Certificate(certificate) = item.with_context(|| path.display().to_string())? {
+                certificates.push(certificate);
+            }
+        }
+        ensure!(!certificates.is_empty(), "{} holds no certificate", path.display());
+        let roots = RootCerts::Specific(Arc::new(certificates));
+        Ok(TlsConfig::builder().root_certs(roots).build())
+    }
+
+    fn agent(&self, seconds: Option<u64>) -> anyhow::Result<ureq::Agent> {
+        let config = ureq::Agent::config_builder()
+            .timeout_connect(Some(Duration::from_secs(CONNECT_SECONDS_MAX)))
+            .timeout_global(seconds.map(Duration::from_secs))
+            .http_status_as_error(false)
+            .tls_config(self.tls()?);
+        Ok(config.build().into())
+    }
+
     fn address(&self, path: &str) -> String {
         format!("{}{path}", self.url.trim_end_matches('/'))
     }
@@ -76,7 +100,7 @@ impl Server {
 
     /// GET with an optional bearer token; the body must be JSON.
     pub(crate) fn get(&self, path: &str, token: Option<&str>) -> anyhow::Result<Answer> {
-        let mut request = agent(Some(REQUEST_SECONDS_MAX)).get(self.address(path));
+        let mut request = self.agent(Some(REQUEST_SECONDS_MAX))?.get(self.address(path));
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
@@ -85,7 +109,7 @@ impl Server {
 
     /// GET of bytes; an error status becomes an error.
     pub(crate) fn get_bytes(&self, path: &str, token: Option<&str>) -> anyhow::Result<Vec<u8>> {
-        let mut request = agent(Some(REQUEST_SECONDS_MAX)).get(self.address(path));
+        let mut request = self.agent(Some(REQUEST_SECONDS_MAX))?.get(self.address(path));
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
@@ -98,7 +122,8 @@ impl Server {
 
     /// POST of bytes; the answer must be JSON.
     pub(crate) fn post(&self, path: &str, kind: &str, body: &[u8]) -> anyhow::Result<Answer> {
-        let request = agent(Some(REQUEST_SECONDS_MAX)).post(self.address(path)).header("content-type", kind);
+        let request =
+            self.agent(Some(REQUEST_SECONDS_MAX))?.post(self.address(path)).header("content-type", kind);
         answer(request.send(body).with_context(|| self.unreachable())?)
     }
 
@@ -109,7 +134,8 @@ impl Server {
         token: &str,
         accept: &str,
     ) -> anyhow::Result<(Option<String>, Box<dyn Read + Send>)> {
-        let request = agent(None)
+        let request = self
+            .agent(None)?
             .post(self.address("/v1/sql"))
             .header("content-type", "application/json")
             .header("accept", accept)

@@ -138,6 +138,8 @@ pub(crate) struct IntakeConfig {
     pub(crate) queue_frames_max: u64,
     /// MQTT connections at once.
     pub(crate) mqtt_connections_max: u64,
+    /// HTTP connections at once, whatever they ask for.
+    pub(crate) http_connections_max: u64,
 }
 
 /// The write-ahead log.
@@ -231,6 +233,7 @@ impl Default for IntakeConfig {
             queue_bytes_max: 64 << 20,
             queue_frames_max: 262_144,
             mqtt_connections_max: 10_000,
+            http_connections_max: 4_096,
         }
     }
 }
@@ -368,6 +371,7 @@ impl Config {
             ("intake.queue_bytes_max", self.intake.queue_bytes_max, 1 << 17, 1 << 34),
             ("intake.queue_frames_max", self.intake.queue_frames_max, 1, 1 << 24),
             ("intake.mqtt_connections_max", self.intake.mqtt_connections_max, 1, 1 << 20),
+            ("intake.http_connections_max", self.intake.http_connections_max, 1, 1 << 20),
             ("wal.segment_bytes", self.wal.segment_bytes, 1 << 18, 1 << 31),
             ("wal.bytes_max", self.wal.bytes_max, self.wal.segment_bytes.saturating_mul(2), 1 << 40),
             ("lake.seal_frames", self.lake.seal_frames, 1, 1 << 20),

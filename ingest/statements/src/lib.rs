@@ -6,6 +6,7 @@
 //!
 //! What it is not: it does not decide who may see what (`schemas-consent` does), and holds no connection.
 
+mod audit;
 mod book;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use schemas_evidence::{Entry, Hash32, Ledger, LedgerError};
 use schemas_identity::statement::StatementError;
 use schemas_identity::{Did, Register, Statement, StatementId};
 
+pub use audit::audit;
 pub use book::BookError;
 use book::{Book, Record};
 

@@ -115,3 +115,25 @@ fn observers_see_all_in_order() {
     statements.submit(&enrol(), 0).unwrap();
     assert_eq!(*seen.lock(), [(0, 1), (2, 2)]);
 }
+
+/// Guarantee: a statement removed from the book or changed in it, and an epoch that others made up, are named by the audit.
+#[test]
+fn the_audit_compares_book_and_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Arc::new(MemoryLedger::new(ORIGIN));
+    let statements = open(directory.path(), &ledger);
+    statements.submit(&maker(0), 0).unwrap();
+    statements.submit(&enrol(), 0).unwrap();
+    drop(statements);
+    let found = |ledger: &Arc<MemoryLedger>, directory: &Path, origin: &str| {
+        audit(directory, ledger.as_ref(), origin).unwrap().join("; ")
+    };
+    assert_eq!(found(&ledger, directory.path(), ORIGIN), "");
+    let elsewhere = tempfile::tempdir().unwrap();
+    assert!(found(&ledger, elsewhere.path(), ORIGIN).contains("log entry 2: its statement"));
+    assert!(found(&ledger, directory.path(), "example.org/other").contains("statement"));
+    let empty = Arc::new(MemoryLedger::new(ORIGIN));
+    assert_eq!(found(&empty, directory.path(), ORIGIN), "2 statements of the book are not in the log");
+    ledger.append(&[Entry::ConsentEpoch { epoch: 3, root: [9; 32] }]).unwrap();
+    assert!(found(&ledger, directory.path(), ORIGIN).contains("epoch 3"));
+}

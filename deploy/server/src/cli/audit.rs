@@ -1,12 +1,13 @@
 //! `vitalog audit`: reads every file again, recomputes every root, checks the log and the statements' and accesses'
 //! commitments, and names what is wrong. Offline: it takes the data directory's lock.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget};
+use query_audit::Finding;
 use schemas_evidence::Ledger;
 use schemas_evidence::note::NoteKey;
 use serde_json::{Value, json};
@@ -63,7 +64,39 @@ pub(crate) fn findings(config: &Config, progress: &ProgressBar) -> anyhow::Resul
     for finding in lake {
         add("lake", &finding.batch, &finding.file, finding.problem);
     }
+    for problem in ingest_statements::audit(&data.folder("statements"), ledger.as_ref(), &config.origin)? {
+        add("statements", "", "", problem);
+    }
+    for problem in access_findings(&data.folder("audit"), ledger)? {
+        add("accesses", "", "", problem);
+    }
     Ok(found)
+}
+
+/// Access records against the log: changed, unlogged and lost ones.
+fn access_findings(folder: &Path, ledger: Arc<dyn Ledger>) -> anyhow::Result<Vec<String>> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let audit = match query_audit::Audit::open(folder.to_owned(), ledger) {
+        Ok(audit) => audit,
+        Err(error) => return Ok(vec![error.to_string()]),
+    };
+    let mut problems: Vec<String> = audit
+        .opened()
+        .lost
+        .iter()
+        .map(|index| format!("log entry {index}: its access record is lost"))
+        .collect();
+    for finding in audit.check()? {
+        problems.push(match finding {
+            Finding::Changed { record, log_index } => {
+                format!("access record {record} is not the one of log entry {log_index}")
+            }
+            Finding::NotLogged { record } => format!("access record {record} is not in the log"),
+        });
+    }
+    Ok(problems)
 }
 
 pub(crate) fn run(arguments: &AuditArguments) -> anyhow::Result<Exit> {
@@ -78,17 +111,15 @@ pub(crate) fn run(arguments: &AuditArguments) -> anyhow::Result<Exit> {
     if arguments.json {
         say_json(&json!({"clean": is_clean, "findings": found}));
     } else if is_clean {
-        say("clean: every file, root and log entry fits");
+        say("clean: every file, root, log entry, statement and access record fits");
     } else {
         for finding in &found {
             let text = |name: &str| finding[name].as_str().unwrap_or("").to_owned();
-            say(format!(
-                "{}: batch {} file {}: {}",
-                text("part"),
-                text("batch"),
-                text("file"),
-                text("problem")
-            ));
+            let place = match text("batch") {
+                batch if batch.is_empty() => String::new(),
+                batch => format!("batch {batch} file {}: ", text("file")),
+            };
+            say(format!("{}: {place}{}", text("part"), text("problem")));
         }
     }
     Ok(if is_clean { Exit::Done } else { Exit::Refused })

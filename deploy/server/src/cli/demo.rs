@@ -59,7 +59,7 @@ impl Running {
         let mut running = Running {
             child,
             options: ClientOptions {
-                server: Server { url: String::new(), aud: DEV_ORIGIN.into() },
+                server: Server { url: String::new(), aud: DEV_ORIGIN.into(), ca: None },
                 json: false,
             },
         };

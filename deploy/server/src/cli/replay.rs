@@ -113,7 +113,8 @@ impl Door {
     /// A sender for frames of one device that has this key, or of all devices of a maker that has it.
     fn carrier(&self, server: &Server, key: &SecretKey) -> anyhow::Result<Carrier> {
         if self.via == Via::Http {
-            return Ok(Carrier::Http(HttpSender::new(&server.url, SendOptions::default())));
+            let (tls, options) = (server.tls()?, SendOptions::default());
+            return Ok(Carrier::Http(HttpSender::with_tls(&server.url, tls, options)));
         }
         let mut options = MqttSendOptions::default();
         options.client_id = format!("{}-{}", options.client_id, key.public().short_id());

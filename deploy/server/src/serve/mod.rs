@@ -32,6 +32,7 @@ use crate::datadir::{DataDir, write_durable};
 
 mod evidence;
 mod gatekeeper;
+mod listen;
 mod routes;
 mod tables;
 
@@ -268,22 +269,17 @@ async fn open_doors(
         addresses.http = Some(listener.local_addr()?);
         let mut options = frames_http::HttpOptions::new(intake_metrics);
         options.body_bytes_max = usize::try_from(config.intake.body_bytes_max)?;
-        let app = http_routes(config, is_dev, rooms, data, options);
-        let app = app.into_make_service_with_connect_info::<tls::Peer>();
-        let stop = stop.clone();
-        let ending = async move { stop.cancelled().await };
+        let app = http_routes(config, is_dev, rooms, data, options)?;
+        let connections_max = usize::try_from(config.intake.http_connections_max)?;
+        let (within, stop) = (listen::HEADERS_WITHIN, stop.clone());
         doors.push(match tls_files {
             Some((cert, key)) => {
                 let tls_config = tls::server_config(cert, key, &[b"h2", b"http/1.1"])?;
                 let handshake = Duration::from_secs(HANDSHAKE_SECONDS);
                 let listener = tls::TlsListener::new(listener, tls_config, handshake);
-                let serving = axum::serve(listener, app).with_graceful_shutdown(ending);
-                tokio::spawn(async move { drop(serving.await) })
+                tokio::spawn(listen::serve(listener, app, connections_max, within, stop))
             }
-            None => {
-                let serving = axum::serve(listener, app).with_graceful_shutdown(ending);
-                tokio::spawn(async move { drop(serving.await) })
-            }
+            None => tokio::spawn(listen::serve(listener, app, connections_max, within, stop)),
         });
     }
     Ok((addresses, doors))
@@ -295,13 +291,14 @@ fn http_routes(
     rooms: Rooms,
     data: &DataDir,
     options: frames_http::HttpOptions,
-) -> axum::Router {
+) -> anyhow::Result<axum::Router> {
     let pipeline = rooms.pipeline.clone();
     let shared = Arc::new(routes::Shared {
         statements: rooms.statements,
         lake: rooms.lake,
         ledger: rooms.ledger,
         log_directory: data.folder("log"),
+        statements_total: routes::statement_counter(&rooms.metrics)?,
         metrics: rooms.metrics,
         origin: config.origin.clone(),
         is_dev,
@@ -309,10 +306,10 @@ fn http_routes(
         is_healthy: Box::new(move || pipeline.lock().as_ref().is_some_and(Pipeline::is_healthy)),
     });
     shared.is_ready.store(true, Ordering::Release);
-    frames_http::router(rooms.admission, options)
+    Ok(frames_http::router(rooms.admission, options)
         .merge(query_doors::http::router(rooms.door))
         .merge(routes::router(shared))
-        .fallback(frames_http::not_found)
+        .fallback(frames_http::not_found))
 }
 
 /// Writes the ready file, whole or not at all.

@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use ingest_lake::Lake;
 use ingest_statements::{Receipt, Statements};
-use prometheus::{Encoder, TextEncoder};
+use prometheus::{Encoder, IntCounterVec, Opts, TextEncoder};
 use schemas_evidence::Ledger;
 use schemas_identity::register::Device;
 use schemas_identity::token::Token;
@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) log_directory: PathBuf,
     pub(crate) metrics: prometheus::Registry,
+    /// Statements answered, by code.
+    pub(crate) statements_total: IntCounterVec,
     pub(crate) origin: String,
     pub(crate) is_dev: bool,
     pub(crate) is_ready: AtomicBool,
@@ -43,6 +45,14 @@ pub(crate) struct Shared {
 }
 
 pub(crate) type App = State<Arc<Shared>>;
+
+/// The counter of statements answered; `OK`, or the code of the refusal.
+pub(crate) fn statement_counter(registry: &prometheus::Registry) -> prometheus::Result<IntCounterVec> {
+    let options = Opts::new("vitalog_statements_total", "Statements answered");
+    let counter = IntCounterVec::new(options, &["code"])?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
+}
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -76,7 +86,14 @@ impl Shared {
 
 async fn submit(State(shared): App, body: String) -> Response {
     // The book and the log are synced: that is disk time, not ours to spend on the async threads.
+    let counter = shared.statements_total.clone();
     let decided = tokio::task::spawn_blocking(move || shared.statements.submit(body.trim(), now_us())).await;
+    let code = match &decided {
+        Ok(Ok(_)) => "OK",
+        Ok(Err(refused)) => refused.parts().0,
+        Err(_) => "internal",
+    };
+    counter.with_label_values(&[code]).inc();
     match decided {
         Ok(Ok(receipt)) => (StatusCode::CREATED, Json(receipt_json(&receipt))).into_response(),
         Ok(Err(refused)) => {
