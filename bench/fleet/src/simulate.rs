@@ -13,7 +13,8 @@ const FAULT_PER_MILLE: u64 = 50;
 const FRAME_SECONDS: i64 = 10;
 /// Rounds a device is silent when it goes offline.
 const OFFLINE_ROUNDS: u64 = 5;
-const DECADES_US: i64 = 20 * 365 * 86_400 * 1_000_000;
+/// A clock this far behind is before 2000 and one this far ahead is after arrival: both are told from old recordings.
+const DECADES_US: i64 = 40 * 365 * 86_400 * 1_000_000;
 
 /// Something that goes wrong on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -147,7 +148,11 @@ impl Fleet {
         for device in &mut self.devices {
             let hit =
                 |dice: &mut Dice, fault| self.faults.contains(&fault) && dice.below(1_000) < FAULT_PER_MILLE;
-            let wall_us = if hit(&mut self.dice, Fault::Clock) { t0_us - DECADES_US } else { t0_us };
+            let wall_us = match hit(&mut self.dice, Fault::Clock) {
+                true if self.dice.below(2) == 0 => t0_us - DECADES_US,
+                true => t0_us + DECADES_US,
+                false => t0_us,
+            };
             let frame = device.measure(wall_us, mono_us, &mut self.dice)?;
             if device.silent_rounds == 0 && hit(&mut self.dice, Fault::Offline) {
                 device.silent_rounds = OFFLINE_ROUNDS;

@@ -1,16 +1,69 @@
 //! Signature verification for the write path: which implementation of `schemas_frame::Verifier` runs here.
 //!
-//! The rule is `enrolled-strict`; its oracle is `schemas_frame::Reference`, and that is also the only backend so far. A
-//! faster one joins [`backend`] once it gives the reference's verdict on everything in `tests`. It chooses no keys, keeps
-//! no queue and spawns no thread: the pipeline hands it slices.
+//! The rule is `enrolled-strict`; its oracle is `schemas_frame::Reference`. The faster backend must give the reference's
+//! verdict on everything in `tests`, and is watched while it works.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `field`, `point` | arithmetic on edwards25519, bounds argued beside each operation |
+//! | `comb` | multiples of a known point by table additions |
+//! | `cache` | tables of active keys within a bound of bytes |
+//! | `fast` | a group of signatures with one shared inversion |
+//! | [`watch`] | self-test, re-checks by the reference, fallback |
+//!
+//! It chooses no keys, keeps no queue and spawns no thread: the pipeline hands it slices.
 
-use schemas_frame::{Reference, Verifier};
+mod cache;
+mod comb;
+mod fast;
+mod field;
+mod point;
+pub mod watch;
 
 #[cfg(test)]
 mod tests;
 
+use schemas_frame::{Reference, Verifier};
+
+pub use cache::Tables;
+pub use watch::{Options, Stats, Watched};
+
+/// Environment variable that chooses the backend: `auto` (or unset), `comb`, `reference`.
+pub const VARIABLE: &str = "VITALOG_VERIFY";
+
+/// What runs, and why.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// The backend's name.
+    pub backend: &'static str,
+    /// For the log.
+    pub why: String,
+    /// The same backend, for its counters; the reference has none.
+    pub watched: Option<Watched>,
+}
+
 /// The verifier for this machine. Chosen once, at start; `name()` says which.
 #[must_use]
 pub fn backend() -> Box<dyn Verifier> {
-    Box::new(Reference)
+    select(std::env::var(VARIABLE).ok().as_deref(), Options::default()).0
+}
+
+/// As [`backend`], with a choice and options of the caller's, and what was chosen.
+#[must_use]
+pub fn select(choice: Option<&str>, options: Options) -> (Box<dyn Verifier>, Selection) {
+    let reference = |why: String| -> (Box<dyn Verifier>, Selection) {
+        (Box::new(Reference), Selection { backend: "reference", why, watched: None })
+    };
+    let why = match choice {
+        Some("reference") => return reference(format!("{VARIABLE}=reference")),
+        None | Some("auto") => "the fastest that passed its self-test".to_owned(),
+        Some("comb") => format!("{VARIABLE}=comb"),
+        Some(other) => format!("{VARIABLE}=`{other}` is not auto, comb or reference: taken as auto"),
+    };
+    match Watched::new(options) {
+        Some(watched) => {
+            (Box::new(watched.clone()), Selection { backend: "comb", why, watched: Some(watched) })
+        }
+        None => reference("the comb backend failed its self-test: this machine computes wrongly".to_owned()),
+    }
 }

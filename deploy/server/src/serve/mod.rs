@@ -35,6 +35,7 @@ mod gatekeeper;
 mod listen;
 mod routes;
 mod tables;
+mod verification;
 
 /// Time for a TLS handshake.
 const HANDSHAKE_SECONDS: u64 = 10;
@@ -151,10 +152,14 @@ fn open_rooms(config: &Config, is_dev: bool, data: &DataDir) -> anyhow::Result<R
     };
     let (admission, inbox) = Admission::new(admission_options);
     let source = statements.clone();
+    let choice = std::env::var(ingest_verify::VARIABLE).ok();
+    let (verifier, selection) = ingest_verify::select(choice.as_deref(), ingest_verify::Options::default());
+    tracing::info!(backend = selection.backend, why = selection.why, "signature verification");
+    metrics.register(Box::new(verification::VerifyMetrics::new(selection)?))?;
     let parts = Parts {
         inbox,
         register: Arc::new(move || source.register()),
-        verifier: ingest_verify::backend(),
+        verifier,
         lake: lake.clone(),
         metrics: ingest_pipeline::Metrics::register(&metrics)?,
         clock: Arc::new(now_us),

@@ -1,0 +1,95 @@
+//! Signatures per second of the comb and of `verify_strict` in the same run, interleaved, one thread.
+//! Not a statement about a server: only verification, messages and tables warm.
+//!
+//! `cargo run --release -p ingest-verify --example rates`
+
+use std::time::Instant;
+
+use ingest_verify::watch::Signed;
+use ingest_verify::{Options, Watched};
+use schemas_identity::{PublicKey, SecretKey};
+
+const ROUNDS: usize = 7;
+const JOBS: usize = 4_096;
+
+struct Job {
+    key: PublicKey,
+    message: Vec<u8>,
+    signature: [u8; 64],
+}
+
+fn jobs(devices: usize, bytes: usize, bad_per_mille: usize) -> Vec<Job> {
+    let keys: Vec<SecretKey> = (0..devices as u64)
+        .map(|device| {
+            let mut seed = [7; 32];
+            seed[..8].copy_from_slice(&device.to_le_bytes());
+            SecretKey::from_seed(&seed)
+        })
+        .collect();
+    let job = |index: usize| {
+        let key = &keys[(index * 7_919) % devices];
+        let mut message = vec![0x5a; bytes];
+        message[..8].copy_from_slice(&(index as u64).to_le_bytes());
+        let mut signature = key.sign(&message);
+        if index * 7 % 1_000 < bad_per_mille {
+            signature[40] ^= 1;
+        }
+        Job { key: key.public(), message, signature }
+    };
+    (0..JOBS.max(devices)).map(job).collect()
+}
+
+fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
+
+#[expect(clippy::print_stdout, reason = "an example prints its figures")]
+fn main() {
+    println!("devices bytes bad%   comb/s   verify_strict/s   ratio   tables");
+    let table_bytes_max = 1 << 30;
+    for (devices, bytes, bad) in [
+        (64, 100, 0),
+        (1_024, 100, 0),
+        (1_024, 100, 100),
+        (1_024, 300, 0),
+        (1_024, 1_024, 0),
+        (16_384, 100, 0),
+    ] {
+        let Some(watched) = Watched::new(Options { table_bytes_max, ..Options::default() }) else {
+            println!("the comb failed its self-test");
+            return;
+        };
+        let jobs = jobs(devices, bytes, bad);
+        let signed: Vec<Signed<'_>> = jobs
+            .iter()
+            .map(|job| Signed { key: &job.key, message: &job.message, signature: &job.signature })
+            .collect();
+        let mut verdicts = Vec::new();
+        // Long enough for every key to have its large table.
+        for _ in 0..(33 * devices).div_ceil(jobs.len()) + 1 {
+            watched.verify_each(&signed, &mut verdicts);
+        }
+        let (mut comb, mut strict) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let start = Instant::now();
+            watched.verify_each(&signed, &mut verdicts);
+            comb.push(signed.len() as f64 / start.elapsed().as_secs_f64());
+            let start = Instant::now();
+            let part = &signed[..2_048];
+            let good = part.iter().filter(|job| job.key.verify(job.message, job.signature)).count();
+            strict.push(part.len() as f64 / start.elapsed().as_secs_f64());
+            assert_eq!(good, verdicts[..part.len()].iter().filter(|verdict| **verdict).count());
+        }
+        let (comb, strict) = (median(comb), median(strict));
+        let tables = watched.stats().tables;
+        println!(
+            "{devices:7} {bytes:5} {:4.1} {comb:8.0} {strict:17.0} {:7.1}   {} large, {} small, {} MiB",
+            bad as f64 / 10.0,
+            comb / strict,
+            tables.large,
+            tables.small,
+            tables.bytes >> 20,
+        );
+    }
+}

@@ -1,0 +1,181 @@
+//! Fixed-base combs: a number times a known point, by additions of table entries and few doublings (Lim, Lee 1994).
+//!
+//! A number below 2^253 is cut into windows of `width` bits with signed digits. Every `gap`-th window has a table of
+//! 1 .. 2^(width-1) times its power of the point; the windows between share it, `width` doublings apart. More memory,
+//! fewer doublings.
+//!
+//! | shape | tables x entries | bytes | doublings |
+//! |---|---|---|---|
+//! | [`SMALL`], a device seen for the first time | 4 x 8 | 3.8 KB | 60 |
+//! | [`LARGE`], an active device | 13 x 16 | 25 KB | 15 |
+//! | [`BASE`], the base point, shared | 32 x 128 | 492 KB | 0 |
+
+use crate::point::{Entry, Point, entries};
+
+/// Most windows of any shape.
+const WINDOWS_MAX: usize = 64;
+
+/// How a comb is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    width: u32,
+    gap: usize,
+    windows: usize,
+}
+
+pub(crate) const SMALL: Shape = Shape { width: 4, gap: 16, windows: 64 };
+pub(crate) const LARGE: Shape = Shape { width: 5, gap: 4, windows: 51 };
+pub(crate) const BASE: Shape = Shape { width: 8, gap: 1, windows: 32 };
+
+impl Shape {
+    const fn entries_per_table(&self) -> usize {
+        1 << (self.width - 1)
+    }
+
+    const fn tables(&self) -> usize {
+        self.windows.div_ceil(self.gap)
+    }
+
+    /// Memory of a table of this shape.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.tables() * self.entries_per_table() * size_of::<Entry>()
+    }
+}
+
+/// Multiples of one point.
+#[derive(Debug)]
+pub(crate) struct Table {
+    shape: Shape,
+    entries: Box<[Entry]>,
+}
+
+/// A number in signed digits of a shape, each within +-2^(width-1).
+pub(crate) struct Digits([i16; WINDOWS_MAX]);
+
+impl Digits {
+    /// Digits of a little-endian number below 2^253: the top window then has room for the last carry.
+    pub(crate) fn new(number: &[u8; 32], shape: Shape) -> Digits {
+        debug_assert!(number[31] < 1 << 5);
+        let mut words = [0_u64; 5];
+        for (word, part) in words.iter_mut().zip(number.chunks_exact(8)) {
+            *word = part.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        }
+        let mut digits = [0; WINDOWS_MAX];
+        let (half, mut carry) = (1 << (shape.width - 1), 0);
+        for (index, digit) in digits.iter_mut().enumerate().take(shape.windows) {
+            let bit = index * shape.width as usize;
+            let (word, shift) = (bit / 64, bit % 64);
+            // The part above: shifted in two steps, so that a shift of 64 is no special case.
+            let bits = words[word] >> shift | (words[word + 1] << 1) << (63 - shift);
+            let mut value = (bits & ((1 << shape.width) - 1)) as i16 + carry;
+            carry = i16::from(value > half);
+            value -= carry << shape.width;
+            *digit = value;
+        }
+        debug_assert_eq!(carry, 0);
+        Digits(digits)
+    }
+}
+
+impl Table {
+    /// The table of a point.
+    pub(crate) fn new(point: &Point, shape: Shape) -> Table {
+        let mut bases = vec![*point];
+        while bases.len() < shape.tables() {
+            let last = bases[bases.len() - 1];
+            bases.push((0..shape.width as usize * shape.gap).fold(last, |base, _| base.double()));
+        }
+        let mut points = Vec::with_capacity(shape.tables() * shape.entries_per_table());
+        for (base, step) in bases.iter().zip(&entries(&bases)) {
+            let mut multiple = *base;
+            points.push(multiple);
+            for _ in 1..shape.entries_per_table() {
+                multiple = multiple.add(step, false);
+                points.push(multiple);
+            }
+        }
+        Table { shape, entries: entries(&points).into_boxed_slice() }
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Adds the number times the point to `sum`, doubling only between the rounds of windows.
+    ///
+    /// With doublings the start must be neutral: what it holds would be doubled too.
+    #[inline(always)]
+    pub(crate) fn accumulate(&self, digits: &Digits, mut sum: Point) -> Point {
+        let Shape { width, gap, windows } = self.shape;
+        for residue in (0..gap).rev() {
+            if residue + 1 < gap {
+                for _ in 0..width {
+                    sum = sum.double();
+                }
+            }
+            let mut window = residue;
+            for table in self.entries.chunks_exact(self.shape.entries_per_table()) {
+                if window >= windows {
+                    break;
+                }
+                let digit = digits.0[window];
+                if digit != 0 {
+                    let entry = &table[usize::from(digit.unsigned_abs()) - 1];
+                    sum = sum.add(entry, digit < 0);
+                }
+                window += gap;
+            }
+        }
+        sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT, ED25519_BASEPOINT_TABLE};
+    use curve25519_dalek::scalar::Scalar;
+
+    use super::*;
+
+    // Every shape gives the multiples that curve25519-dalek gives, at the edges of the digits too.
+    #[test]
+    fn multiples_agree_with_dalek() {
+        let one = ED25519_BASEPOINT_POINT.compress().to_bytes();
+        let base = Point::decompress(&one).unwrap();
+        let mut numbers =
+            vec![Scalar::ZERO, Scalar::ONE, -Scalar::ONE, Scalar::from(8_u64), Scalar::from(16_u64)];
+        numbers.extend(
+            [0x88, 0x80, 0x7f, 0x10, 0x08, 0xff].map(|byte| Scalar::from_bytes_mod_order([byte; 32])),
+        );
+        numbers.extend((1..40_u64).map(|seed| Scalar::from(seed).invert()));
+        for shape in [SMALL, LARGE, BASE] {
+            let table = Table::new(&base, shape);
+            for number in &numbers {
+                let digits = Digits::new(&number.to_bytes(), shape);
+                let product = table.accumulate(&digits, Point::NEUTRAL);
+                let expected = (number * ED25519_BASEPOINT_TABLE).compress().to_bytes();
+                assert_eq!(product.compress(&product.z.invert()), expected, "{shape:?} {number:?}");
+            }
+        }
+    }
+
+    // Digits are within half a window and sum up to the number.
+    #[test]
+    fn digits_sum_up() {
+        for byte in 0..=255_u8 {
+            let mut number = [byte; 32];
+            number[31] &= 0x0f;
+            for shape in [SMALL, LARGE, BASE] {
+                let digits = Digits::new(&number, shape);
+                let mut sum = Scalar::ZERO;
+                for digit in digits.0[..shape.windows].iter().rev() {
+                    assert!(digit.unsigned_abs() <= 1 << (shape.width - 1));
+                    sum *= Scalar::from(1_u64 << shape.width);
+                    let size = Scalar::from(u64::from(digit.unsigned_abs()));
+                    sum += if *digit < 0 { -size } else { size };
+                }
+                assert_eq!(sum, Scalar::from_bytes_mod_order(number), "{shape:?} {byte}");
+            }
+        }
+    }
+}
