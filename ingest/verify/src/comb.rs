@@ -36,6 +36,19 @@ impl Shape {
         self.windows.div_ceil(self.gap)
     }
 
+    pub(crate) const fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Windows that share a table.
+    pub(crate) const fn gap(&self) -> usize {
+        self.gap
+    }
+
+    pub(crate) const fn windows(&self) -> usize {
+        self.windows
+    }
+
     /// Memory of a table of this shape.
     pub(crate) const fn bytes(&self) -> usize {
         self.tables() * self.entries_per_table() * size_of::<Entry>()
@@ -113,20 +126,24 @@ impl Table {
                     sum = sum.double();
                 }
             }
-            let mut window = residue;
-            for table in self.entries.chunks_exact(self.shape.entries_per_table()) {
-                if window >= windows {
-                    break;
-                }
-                let digit = digits.0[window];
-                if digit != 0 {
-                    let entry = &table[usize::from(digit.unsigned_abs()) - 1];
-                    sum = sum.add(entry, digit < 0);
-                }
-                window += gap;
+            for window in (residue..windows).step_by(gap) {
+                let (entry, is_negative) = self.entry(digits, window);
+                sum = sum.add(entry, is_negative);
             }
         }
         sum
+    }
+
+    /// What a window adds, and whether it is subtracted; a digit of 0 adds the neutral point.
+    #[inline(always)]
+    pub(crate) fn entry(&self, digits: &Digits, window: usize) -> (&Entry, bool) {
+        let digit = digits.0[window];
+        let first = window / self.shape.gap * self.shape.entries_per_table();
+        let entry = match usize::from(digit.unsigned_abs()) {
+            0 => &Entry::NEUTRAL,
+            size => &self.entries[first + size - 1],
+        };
+        (entry, digit < 0)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The comb backend: one signature after the other by table additions alone, R never decompressed, one inversion for a
+//! The comb backend: table additions alone, four signatures at once where the CPU can, R never decompressed, one inversion for a
 //! group of [`GROUP`]. Each signature has its own verdict; the group shares nothing but that inversion.
 //!
 //! R' = sB - kA must encode to the very bytes of R, and not be the neutral point. For keys that pass the key rule that is
@@ -9,7 +9,7 @@ use schemas_identity::PublicKey;
 use sha2::{Digest, Sha512};
 
 use crate::cache::{Cache, Tables};
-use crate::comb::{BASE, Digits, Shape, Table};
+use crate::comb::{BASE, Digits, LARGE, SMALL, Shape, Table};
 use crate::field::{Fe, invert_all};
 use crate::point::Point;
 
@@ -34,15 +34,60 @@ enum Step {
     Refused,
     /// No table for its key.
     Open,
-    /// The number of the point that must encode to R.
-    Computed(usize),
+    /// Equation number so and so.
+    Equation(usize),
+}
+
+/// R' = sB - kA, with the number of A's table.
+struct Equation {
+    table: usize,
+    k: [u8; 32],
+    s: [u8; 32],
+}
+
+/// How points are computed; all give the same ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// One after the other, portable.
+    Scalar,
+    /// Four at once.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+}
+
+impl Kind {
+    /// All that this CPU has, the fastest last.
+    #[must_use]
+    pub fn all() -> Vec<Kind> {
+        let mut kinds = vec![Kind::Scalar];
+        #[cfg(target_arch = "x86_64")]
+        if crate::avx2::is_here() {
+            kinds.push(Kind::Avx2);
+        }
+        kinds
+    }
+
+    /// As in [`crate::VARIABLE`].
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Scalar => "comb",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2",
+        }
+    }
 }
 
 /// The backend with its tables.
 pub(crate) struct Comb {
+    kind: Kind,
     base: Table,
     cache: Cache,
     steps: Vec<([u8; 32], Step)>,
+    equations: Vec<Equation>,
+    /// Equations of one shape, waiting for company.
+    order: Vec<usize>,
     points: Vec<Point>,
     inverses: Vec<Fe>,
     scratch: Vec<Fe>,
@@ -50,12 +95,15 @@ pub(crate) struct Comb {
 
 impl Comb {
     /// Builds the base point's table; keys' tables may use `table_bytes_max`.
-    pub(crate) fn new(table_bytes_max: usize) -> Option<Comb> {
+    pub(crate) fn new(kind: Kind, table_bytes_max: usize) -> Option<Comb> {
         let base = Point::decompress(&BASE_POINT)?;
         Some(Comb {
+            kind,
             base: Table::new(&base, BASE),
             cache: Cache::new(table_bytes_max),
             steps: Vec::with_capacity(GROUP),
+            equations: Vec::with_capacity(GROUP),
+            order: Vec::with_capacity(GROUP),
             points: Vec::with_capacity(GROUP),
             inverses: Vec::with_capacity(GROUP),
             scratch: Vec::with_capacity(GROUP),
@@ -90,18 +138,74 @@ impl Comb {
         if !bool::from(Scalar::from_canonical_bytes(s).is_some()) {
             return Step::Refused;
         }
-        let Some(at) = self.cache.find(key) else { return Step::Open };
-        let Some(table) = self.cache.table(at) else { return Step::Open };
+        let Some(table) = self.cache.find(key) else { return Step::Open };
         let hash =
             Sha512::new().chain_update(r).chain_update(key.as_bytes()).chain_update(message).finalize();
         let k = Scalar::from_bytes_mod_order_wide(&hash.into()).to_bytes();
-        let sum = multiply(table, &k, Point::NEUTRAL);
-        self.points.push(multiply(&self.base, &s, sum));
-        Step::Computed(self.points.len() - 1)
+        self.equations.push(Equation { table, k, s });
+        Step::Equation(self.equations.len() - 1)
+    }
+
+    /// Computes the points of all equations.
+    fn solve(&mut self) {
+        self.points.clear();
+        self.points.resize(self.equations.len(), Point::NEUTRAL);
+        for shape in [SMALL, LARGE] {
+            self.order.clear();
+            let is_of_shape = |at: &usize| {
+                self.cache.table(self.equations[*at].table).is_some_and(|table| table.shape() == shape)
+            };
+            self.order.extend((0..self.equations.len()).filter(is_of_shape));
+            let order = std::mem::take(&mut self.order);
+            let mut rest = order.as_slice();
+            #[cfg(target_arch = "x86_64")]
+            if self.kind == Kind::Avx2 {
+                rest = self.solve_in_lanes(rest, shape);
+            }
+            for at in rest {
+                self.solve_one(*at, shape);
+            }
+            self.order = order;
+        }
+    }
+
+    fn solve_one(&mut self, at: usize, shape: Shape) {
+        let equation = &self.equations[at];
+        let Some(table) = self.cache.table(equation.table) else { return };
+        let sum = table.accumulate(&Digits::new(&equation.k, shape), Point::NEUTRAL);
+        // The base point's shape has no doublings, so it may add to what is there.
+        self.points[at] = self.base.accumulate(&Digits::new(&equation.s, BASE), sum);
+    }
+
+    /// Four at a time; gives back those that are left. Two or three fill the lanes with one of them twice.
+    #[cfg(target_arch = "x86_64")]
+    fn solve_in_lanes<'o>(&mut self, order: &'o [usize], shape: Shape) -> &'o [usize] {
+        use crate::avx2::{LANES, Lane, multiply};
+        for (index, part) in order.chunks(LANES).enumerate() {
+            let unsolved = &order[index * LANES..];
+            if part.len() == 1 {
+                return unsolved;
+            }
+            let lane = |place: usize| {
+                let equation = &self.equations[part[place.min(part.len() - 1)]];
+                let (digits, base_digits) = (Digits::new(&equation.k, shape), Digits::new(&equation.s, BASE));
+                let table = self.cache.table(equation.table)?;
+                Some(Lane { table, digits, base_digits })
+            };
+            let (Some(a), Some(b), Some(c), Some(d)) = (lane(0), lane(1), lane(2), lane(3)) else {
+                return unsolved;
+            };
+            let Some(points) = multiply(&[a, b, c, d], &self.base) else { return unsolved };
+            for (at, point) in part.iter().zip(points) {
+                self.points[*at] = point;
+            }
+        }
+        &[]
     }
 
     /// Appends a verdict for each signature taken, in order; `None` where the key had no table.
     pub(crate) fn finish(&mut self, verdicts: &mut Vec<Option<bool>>) {
+        self.solve();
         self.inverses.clear();
         self.inverses.extend(self.points.iter().map(|point| point.z));
         invert_all(&mut self.inverses, &mut self.scratch);
@@ -109,15 +213,9 @@ impl Comb {
             verdicts.push(match step {
                 Step::Refused => Some(false),
                 Step::Open => None,
-                Step::Computed(at) => Some(self.points[at].compress(&self.inverses[at]) == r && r != NEUTRAL),
+                Step::Equation(at) => Some(self.points[at].compress(&self.inverses[at]) == r && r != NEUTRAL),
             });
         }
-        self.points.clear();
+        self.equations.clear();
     }
-}
-
-/// `sum` + the number times the table's point. The base point's shape has no doublings, so there `sum` may be anything.
-fn multiply(table: &Table, number: &[u8; 32], sum: Point) -> Point {
-    let shape: Shape = table.shape();
-    table.accumulate(&Digits::new(number, shape), sum)
 }

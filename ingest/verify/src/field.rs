@@ -42,6 +42,11 @@ impl Fe {
     pub(crate) const ZERO: Fe = Fe([0; 5]);
     pub(crate) const ONE: Fe = Fe([1, 0, 0, 0, 0]);
 
+    /// Tight, from limbs of up to 64 bits.
+    pub(crate) fn from_limbs(limbs: [u64; 5]) -> Fe {
+        carry(limbs.map(u128::from))
+    }
+
     fn is_tight(&self) -> bool {
         self.0.iter().all(|limb| *limb < TIGHT)
     }

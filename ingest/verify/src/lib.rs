@@ -6,6 +6,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `field`, `point` | arithmetic on edwards25519, bounds argued beside each operation |
+//! | `avx2` | four signatures in four lanes: the only file with `unsafe`, one call |
 //! | `comb` | multiples of a known point by table additions |
 //! | `cache` | tables of active keys within a bound of bytes |
 //! | `fast` | a group of signatures with one shared inversion |
@@ -13,6 +14,8 @@
 //!
 //! It chooses no keys, keeps no queue and spawns no thread: the pipeline hands it slices.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod cache;
 mod comb;
 mod fast;
@@ -26,9 +29,10 @@ mod tests;
 use schemas_frame::{Reference, Verifier};
 
 pub use cache::Tables;
+pub use fast::Kind;
 pub use watch::{Options, Stats, Watched};
 
-/// Environment variable that chooses the backend: `auto` (or unset), `comb`, `reference`.
+/// Environment variable that chooses the backend: `auto` (or unset), `avx2`, `comb` (portable), `reference`.
 pub const VARIABLE: &str = "VITALOG_VERIFY";
 
 /// What runs, and why.
@@ -54,16 +58,23 @@ pub fn select(choice: Option<&str>, options: Options) -> (Box<dyn Verifier>, Sel
     let reference = |why: String| -> (Box<dyn Verifier>, Selection) {
         (Box::new(Reference), Selection { backend: "reference", why, watched: None })
     };
+    let mut kinds = Kind::all();
     let why = match choice {
         Some("reference") => return reference(format!("{VARIABLE}=reference")),
         None | Some("auto") => "the fastest that passed its self-test".to_owned(),
-        Some("comb") => format!("{VARIABLE}=comb"),
-        Some(other) => format!("{VARIABLE}=`{other}` is not auto, comb or reference: taken as auto"),
-    };
-    match Watched::new(options) {
-        Some(watched) => {
-            (Box::new(watched.clone()), Selection { backend: "comb", why, watched: Some(watched) })
+        Some(name) if kinds.iter().any(|kind| kind.name() == name) => {
+            kinds.retain(|kind| kind.name() == name);
+            format!("{VARIABLE}={name}")
         }
-        None => reference("the comb backend failed its self-test: this machine computes wrongly".to_owned()),
+        Some(name) => {
+            format!("{VARIABLE}=`{name}` is none of auto, reference, comb, avx2 here: taken as auto")
+        }
+    };
+    for kind in kinds.into_iter().rev() {
+        if let Some(watched) = Watched::new(kind, options) {
+            let selection = Selection { backend: kind.name(), why, watched: Some(watched.clone()) };
+            return (Box::new(watched), selection);
+        }
     }
+    reference("every fast backend failed its self-test: this machine computes wrongly".to_owned())
 }

@@ -21,7 +21,28 @@ pub(crate) struct Entry {
     t2d: Fe,
 }
 
+impl Entry {
+    pub(crate) const NEUTRAL: Entry = Entry { plus: Fe::ONE, minus: Fe::ONE, t2d: Fe::ZERO };
+
+    pub(crate) fn plus(&self) -> &Fe {
+        &self.plus
+    }
+
+    pub(crate) fn minus(&self) -> &Fe {
+        &self.minus
+    }
+
+    pub(crate) fn t2d(&self) -> &Fe {
+        &self.t2d
+    }
+}
+
 impl Point {
+    /// The four must belong together: xy = zt.
+    pub(crate) fn new(x: Fe, y: Fe, z: Fe, t: Fe) -> Point {
+        Point { x, y, z, t }
+    }
+
     pub(crate) const NEUTRAL: Point = Point { x: Fe::ZERO, y: Fe::ONE, z: Fe::ONE, t: Fe::ZERO };
 
     /// The point of an encoding; `None` if there is none. Does not ask for the one canonical encoding.

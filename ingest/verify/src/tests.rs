@@ -8,7 +8,7 @@ use schemas_frame::{Alg, Frame, FrameBuilder, OutSeries, OutValues, Scale, verif
 use schemas_identity::{BootId, PublicKey, SecretKey};
 use sha2::{Digest, Sha512};
 
-use super::{Options, backend, select};
+use super::{Kind, Options, backend, select};
 
 const SEED: [u8; 32] = [42; 32];
 /// The group's order, little-endian.
@@ -174,10 +174,18 @@ fn only_under_its_own_key() {
     let bytes = builder(0).sign(&key()).unwrap();
     assert_eq!(verdicts(std::slice::from_ref(&bytes), SecretKey::from_seed(&[9; 32]).public()), [false]);
     assert!(verdicts(&[], key().public()).is_empty());
-    assert_eq!(select(Some("reference"), Options::default()).1.backend, "reference");
-    for choice in [None, Some("auto"), Some("comb"), Some("cmob")] {
-        let (backend, selection) = select(choice, Options::default());
-        assert_eq!((backend.name(), selection.backend), ("comb", "comb"), "{selection:?}");
-        assert!(choice != Some("cmob") || selection.why.contains("cmob"), "a wrong choice is named");
+}
+
+// The environment's choice is followed where this CPU can; a wrong one is named and taken as auto.
+#[test]
+fn choices_are_followed() {
+    let chosen = |choice| select(choice, Options::default()).1;
+    assert_eq!(chosen(Some("reference")).backend, "reference");
+    let best = Kind::all().last().unwrap().name();
+    assert_eq!((chosen(None).backend, chosen(Some("auto")).backend), (best, best));
+    for kind in Kind::all() {
+        assert_eq!(chosen(Some(kind.name())).backend, kind.name());
     }
+    let wrong = chosen(Some("cmob"));
+    assert!(wrong.backend == best && wrong.why.contains("cmob"), "{wrong:?}");
 }

@@ -11,7 +11,7 @@ use schemas_frame::{Job, Reference, Verifier};
 use schemas_identity::PublicKey;
 
 use crate::cache::Tables;
-use crate::fast::{Comb, GROUP};
+use crate::fast::{Comb, GROUP, Kind};
 
 /// Default bound of all keys' tables: 5,000 active devices, or 33,000 quiet ones.
 pub const TABLE_BYTES_MAX_DEFAULT: usize = 128 << 20;
@@ -78,6 +78,7 @@ pub struct Stats {
 pub struct Watched(Arc<Inner>);
 
 struct Inner {
+    kind: Kind,
     options: Options,
     comb: Mutex<Working>,
     has_fallen_back: AtomicBool,
@@ -142,12 +143,13 @@ impl Source for [Job<'_, '_>] {
 impl Watched {
     /// The backend, unless it fails its self-test.
     #[must_use]
-    pub fn new(options: Options) -> Option<Watched> {
-        let mut comb = Comb::new(options.table_bytes_max)?;
+    pub fn new(kind: Kind, options: Options) -> Option<Watched> {
+        let mut comb = Comb::new(kind, options.table_bytes_max)?;
         if !passes_self_test(&mut comb) {
             return None;
         }
         Some(Watched(Arc::new(Inner {
+            kind,
             options,
             comb: Mutex::new(Working {
                 comb,
@@ -264,7 +266,7 @@ impl Working {
 
 impl Verifier for Watched {
     fn name(&self) -> &'static str {
-        if self.0.has_fallen_back.load(Ordering::Relaxed) { Reference.name() } else { "comb" }
+        if self.0.has_fallen_back.load(Ordering::Relaxed) { Reference.name() } else { self.0.kind.name() }
     }
 
     fn verify(&self, jobs: &[Job<'_, '_>], verdicts: &mut Vec<bool>) {

@@ -5,8 +5,11 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntGauge, IntGaugeVec, Opts};
 
+/// Reads one of the counters.
+type Read = fn(&Stats) -> u64;
+
 /// What of the counters is shown, under which label.
-const SHOWN: [(&str, fn(&Stats) -> u64); 9] = [
+const SHOWN: [(&str, Read); 9] = [
     ("checked", |stats| stats.checked),
     ("without_table", |stats| stats.without_table),
     ("sampled", |stats| stats.sampled),

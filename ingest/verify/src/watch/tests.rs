@@ -101,30 +101,38 @@ fn public_vectors() -> Vec<Case> {
 // G1: on every public vector whose key may enrol, the verdict is that of verify_strict, with small tables and large ones.
 #[test]
 fn public_vectors_agree() {
-    let cases = public_vectors();
-    let watched = Watched::new(ALONE).unwrap();
-    for _ in 0..40 {
-        assert_agrees(&watched, &cases);
+    for kind in Kind::all() {
+        let cases = public_vectors();
+        let watched = Watched::new(kind, ALONE).unwrap();
+        for _ in 0..40 {
+            assert_agrees(&watched, &cases);
+        }
+        let stats = watched.stats();
+        assert_eq!(
+            (stats.without_table, stats.rechecked, stats.sampled),
+            (0, 0, 0),
+            "the comb decided alone"
+        );
+        assert!(cases.is_empty() || stats.tables.large > 0, "{stats:?}");
     }
-    let stats = watched.stats();
-    assert_eq!((stats.without_table, stats.rechecked, stats.sampled), (0, 0, 0), "the comb decided alone");
-    assert!(cases.is_empty() || stats.tables.large > 0, "{stats:?}");
 }
 
 // G1: a verdict does not depend on its place in a group or on how full the group is.
 #[test]
 fn places_and_fills_agree() {
-    let watched = Watched::new(ALONE).unwrap();
-    for fill in (1..=16).chain([63, 64, 65, 127, 128, 129]) {
-        // In large groups: the ends and some places between.
-        for bad in (0..fill).filter(|bad| fill <= 16 || bad % 31 == 0 || bad + 1 == fill) {
-            let mut cases: Vec<Case> = (0..fill).map(|at| good(at as u64 % 5, 100)).collect();
-            cases[bad].signature[bad % 64] ^= 1 << (bad % 8);
-            let expected: Vec<bool> = (0..fill).map(|at| at != bad).collect();
-            assert_eq!(verdicts(&watched, &cases), expected, "{bad} of {fill}");
+    for kind in Kind::all() {
+        let watched = Watched::new(kind, ALONE).unwrap();
+        for fill in (1..=16).chain([63, 64, 65, 127, 128, 129]) {
+            // In large groups: the ends and some places between.
+            for bad in (0..fill).filter(|bad| fill <= 16 || bad % 31 == 0 || bad + 1 == fill) {
+                let mut cases: Vec<Case> = (0..fill).map(|at| good(at as u64 % 5, 100)).collect();
+                cases[bad].signature[bad % 64] ^= 1 << (bad % 8);
+                let expected: Vec<bool> = (0..fill).map(|at| at != bad).collect();
+                assert_eq!(verdicts(&watched, &cases), expected, "{bad} of {fill}");
+            }
         }
+        assert!(verdicts(&watched, &[]).is_empty());
     }
-    assert!(verdicts(&watched, &[]).is_empty());
 }
 
 /// splitmix64.
@@ -189,60 +197,68 @@ fn mutated(dice: &mut Dice) -> Case {
 // G1: over thousands of good and spoilt signatures the comb and verify_strict give the same verdict.
 #[test]
 fn mutations_agree() {
-    let wanted = std::env::var("VITALOG_DIFFERENTIAL_CASES").ok().and_then(|text| text.parse().ok());
-    let seed =
-        std::env::var("VITALOG_DIFFERENTIAL_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let (mut left, mut dice, mut accepted) = (wanted.unwrap_or(20_000_u64), Dice(seed), 0);
-    let watched = Watched::new(ALONE).unwrap();
-    while left > 0 {
-        let fill = (1 + dice.below(130)).min(left);
-        let cases: Vec<Case> = (0..fill).map(|_| mutated(&mut dice)).collect();
-        assert_agrees(&watched, &cases);
-        accepted += cases.iter().filter(|case| case.word()).count();
-        left -= fill;
+    for kind in Kind::all() {
+        let wanted = std::env::var("VITALOG_DIFFERENTIAL_CASES").ok().and_then(|text| text.parse().ok());
+        let seed =
+            std::env::var("VITALOG_DIFFERENTIAL_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+        let (mut left, mut dice, mut accepted) = (wanted.unwrap_or(20_000_u64), Dice(seed), 0);
+        let watched = Watched::new(kind, ALONE).unwrap();
+        while left > 0 {
+            let fill = (1 + dice.below(130)).min(left);
+            let cases: Vec<Case> = (0..fill).map(|_| mutated(&mut dice)).collect();
+            assert_agrees(&watched, &cases);
+            accepted += cases.iter().filter(|case| case.word()).count();
+            left -= fill;
+        }
+        assert!(accepted > 0);
     }
-    assert!(accepted > 0);
 }
 
 // A key without room for a table is verified all the same, by the reference.
 #[test]
 fn no_room_is_no_refusal() {
-    let watched = Watched::new(Options { table_bytes_max: 0, ..ALONE });
-    assert!(watched.is_none(), "the self-test needs a table");
-    let watched = Watched::new(Options { table_bytes_max: 16 << 10, ..ALONE }).unwrap();
-    let mut cases: Vec<Case> = (0..20).map(|seed| good(seed, 10)).collect();
-    cases[7].signature[0] ^= 1;
-    assert_agrees(&watched, &cases);
-    let stats = watched.stats();
-    assert!(stats.without_table > 0 && stats.tables.bytes <= 16 << 10, "{stats:?}");
+    for kind in Kind::all() {
+        let watched = Watched::new(kind, Options { table_bytes_max: 0, ..ALONE });
+        assert!(watched.is_none(), "the self-test needs a table");
+        let watched = Watched::new(kind, Options { table_bytes_max: 16 << 10, ..ALONE }).unwrap();
+        let mut cases: Vec<Case> = (0..20).map(|seed| good(seed, 10)).collect();
+        cases[7].signature[0] ^= 1;
+        assert_agrees(&watched, &cases);
+        let stats = watched.stats();
+        assert!(stats.without_table > 0 && stats.tables.bytes <= 16 << 10, "{stats:?}");
+    }
 }
 
 // Sampling and re-checks are counted and bounded; a skipped re-check leaves the verdict as it is.
 #[test]
 fn the_watch_counts() {
-    let options = Options { sample_one_in: 10, rechecks_per_second: 5, ..ALONE };
-    let watched = Watched::new(options).unwrap();
-    let mut cases: Vec<Case> = (0..120).map(|seed| good(seed % 3, 10)).collect();
-    for case in &mut cases[100..] {
-        case.signature[40] ^= 1;
+    for kind in Kind::all() {
+        let options = Options { sample_one_in: 10, rechecks_per_second: 5, ..ALONE };
+        let watched = Watched::new(kind, options).unwrap();
+        let mut cases: Vec<Case> = (0..120).map(|seed| good(seed % 3, 10)).collect();
+        for case in &mut cases[100..] {
+            case.signature[40] ^= 1;
+        }
+        assert_agrees(&watched, &cases);
+        let stats = watched.stats();
+        assert_eq!((stats.checked, stats.sampled, stats.rechecked, stats.skipped), (120, 10, 5, 15));
+        assert_eq!((stats.disagreements, stats.has_fallen_back), (0, false));
     }
-    assert_agrees(&watched, &cases);
-    let stats = watched.stats();
-    assert_eq!((stats.checked, stats.sampled, stats.rechecked, stats.skipped), (120, 10, 5, 15));
-    assert_eq!((stats.disagreements, stats.has_fallen_back), (0, false));
 }
 
 // A backend that computes wrongly is found by the watch, overruled, and never asked again.
 #[test]
 fn a_broken_backend_is_overruled() {
-    let options = Options { rechecks_per_second: 1_000, ..ALONE };
-    let watched = Watched::new(options).unwrap();
-    watched.0.comb.lock().comb.break_it();
-    let cases: Vec<Case> = (0..10).map(|seed| good(seed, 10)).collect();
-    assert_eq!(verdicts(&watched, &cases), [true; 10]);
-    let stats = watched.stats();
-    assert!(stats.has_fallen_back && stats.disagreements > 0, "{stats:?}");
-    assert_eq!(Verifier::name(&watched), "reference");
-    assert_eq!(verdicts(&watched, &cases), [true; 10]);
-    assert_eq!(watched.stats().disagreements, stats.disagreements, "the reference decides alone");
+    for kind in Kind::all() {
+        let options = Options { rechecks_per_second: 1_000, ..ALONE };
+        let watched = Watched::new(kind, options).unwrap();
+        watched.0.comb.lock().comb.break_it();
+        let cases: Vec<Case> = (0..10).map(|seed| good(seed, 10)).collect();
+        assert_eq!(verdicts(&watched, &cases), [true; 10]);
+        let stats = watched.stats();
+        assert!(stats.has_fallen_back && stats.disagreements > 0, "{stats:?}");
+        assert_eq!(Verifier::name(&watched), "reference");
+        assert_eq!(verdicts(&watched, &cases), [true; 10]);
+        assert_eq!(watched.stats().disagreements, stats.disagreements, "the reference decides alone");
+    }
 }
