@@ -183,16 +183,49 @@ fn double(p: &Point4) -> Point4 {
     Point4 { x: mul(&f, &e), y: mul(&g, &h), z: mul(&f, &g), t: mul(&e, &h) }
 }
 
+/// What all lanes add at once.
+#[derive(Clone, Copy)]
+struct Step<'t> {
+    entries: [&'t Entry; LANES],
+    negative: [bool; LANES],
+}
+
+impl Step<'_> {
+    const NEUTRAL: Step<'static> = Step { entries: [&Entry::NEUTRAL; LANES], negative: [false; LANES] };
+}
+
+/// Asks for entries that will be needed soon: with many devices they come from memory.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn prefetch(step: &Step<'_>) {
+    for entry in step.entries {
+        let start = std::ptr::from_ref(entry).cast::<i8>();
+        // An entry is two cache lines, aligned.
+        // SAFETY: a prefetch reads nothing and never faults, and both addresses are within the entry.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(start);
+            _mm_prefetch::<_MM_HINT_T0>(start.add(64));
+        }
+    }
+}
+
 /// As [`crate::point::Point::add`]. f: 2^28, e and g: 1.5 * 2^27, h: 2^27.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add_entries(p: &Point4, entries: [&Entry; LANES], negative: [bool; LANES]) -> Point4 {
-    let mask = lanes_of(negative.map(|is_negative| 0_u64.wrapping_sub(u64::from(is_negative))));
-    let (plus, minus) = (words(entries.map(Entry::plus)), words(entries.map(Entry::minus)));
-    let t2d = split(&words(entries.map(Entry::t2d)));
-    let t2d = select(&t2d, &sub(&small(0), &t2d), mask);
-    let a = mul(&sub(&p.y, &p.x), &split(&select_words(&minus, &plus, mask)));
-    let b = mul(&add(&p.y, &p.x), &split(&select_words(&plus, &minus, mask)));
+fn add_entries(p: &Point4, step: &Step<'_>) -> Point4 {
+    let mut plus = step.entries.map(Entry::plus);
+    let mut minus = step.entries.map(Entry::minus);
+    let mut signs = [0; LANES];
+    for lane in 0..LANES {
+        // Subtracting a point is adding (-x, y): y + x and y - x change places, 2dxy its sign.
+        if step.negative[lane] {
+            (plus[lane], minus[lane], signs[lane]) = (minus[lane], plus[lane], u64::MAX);
+        }
+    }
+    let t2d = split(&words(step.entries.map(Entry::t2d)));
+    let t2d = select(&t2d, &sub(&small(0), &t2d), lanes_of(signs));
+    let a = mul(&sub(&p.y, &p.x), &split(&words(minus)));
+    let b = mul(&add(&p.y, &p.x), &split(&words(plus)));
     let c = mul(&p.t, &t2d);
     let d = add(&p.z, &p.z);
     let (e, h, f, g) = (sub(&b, &a), add(&b, &a), sub(&d, &c), add(&d, &c));
@@ -241,16 +274,6 @@ fn select(a: &Fe4, b: &Fe4, mask: __m256i) -> Fe4 {
     Fe4(limbs)
 }
 
-#[inline]
-#[target_feature(enable = "avx2")]
-fn select_words(a: &[__m256i; 5], b: &[__m256i; 5], mask: __m256i) -> [__m256i; 5] {
-    let mut words = *a;
-    for (word, other) in words.iter_mut().zip(b) {
-        *word = _mm256_blendv_epi8(*word, *other, mask);
-    }
-    words
-}
-
 /// One number of a lane, tight.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -271,39 +294,59 @@ fn lane(number: &Fe4, index: usize) -> Fe {
     Fe::from_limbs(limbs)
 }
 
-/// One round of a comb in all lanes: a window of each table.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn add_window(p: &Point4, tables: [&Table; LANES], digits: [&Digits; LANES], window: usize) -> Point4 {
-    let mut entries = [&Entry::NEUTRAL; LANES];
-    let mut negative = [false; LANES];
-    for index in 0..LANES {
-        (entries[index], negative[index]) = tables[index].entry(digits[index], window);
+/// Most steps of a sum: windows of the smallest shape and of the base point's.
+const STEPS_MAX: usize = 64 + 64;
+/// Steps between asking for entries and adding them.
+const AHEAD: usize = 6;
+
+/// All steps of a sum in order, and how many.
+fn plan<'t>(lanes: &[Lane<'t>; LANES], base: &'t Table) -> ([Step<'t>; STEPS_MAX], usize) {
+    let mut steps = [Step::NEUTRAL; STEPS_MAX];
+    let mut count = 0;
+    let shape = lanes[0].table.shape();
+    for residue in (0..shape.gap()).rev() {
+        for window in (residue..shape.windows()).step_by(shape.gap()) {
+            for (index, lane) in lanes.iter().enumerate() {
+                let step = &mut steps[count];
+                (step.entries[index], step.negative[index]) = lane.table.entry(&lane.digits, window);
+            }
+            count += 1;
+        }
     }
-    add_entries(p, entries, negative)
+    for window in 0..base.shape().windows() {
+        for (index, lane) in lanes.iter().enumerate() {
+            let step = &mut steps[count];
+            (step.entries[index], step.negative[index]) = base.entry(&lane.base_digits, window);
+        }
+        count += 1;
+    }
+    (steps, count)
 }
 
 #[target_feature(enable = "avx2")]
 fn sum(lanes: &[Lane<'_>; LANES], base: &Table) -> [Point; LANES] {
-    let mut p = Point4 { x: small(0), y: small(1), z: small(1), t: small(0) };
     let shape = lanes[0].table.shape();
     debug_assert!(lanes.iter().all(|lane| lane.table.shape() == shape));
-    let [a, b, c, d] = lanes;
-    let tables = [a.table, b.table, c.table, d.table];
-    let digits = [&a.digits, &b.digits, &c.digits, &d.digits];
+    let (steps, count) = plan(lanes, base);
+    for step in &steps[..AHEAD] {
+        prefetch(step);
+    }
+    let mut p = Point4 { x: small(0), y: small(1), z: small(1), t: small(0) };
+    let mut next = 0;
     for residue in (0..shape.gap()).rev() {
         if residue + 1 < shape.gap() {
             for _ in 0..shape.width() {
                 p = double(&p);
             }
         }
-        for window in (residue..shape.windows()).step_by(shape.gap()) {
-            p = add_window(&p, tables, digits, window);
+        // The base point's windows need no doublings: they come with the last round.
+        let own = (residue..shape.windows()).step_by(shape.gap()).len();
+        let end = if residue == 0 { count } else { next + own };
+        for at in next..end {
+            prefetch(&steps[(at + AHEAD).min(count - 1)]);
+            p = add_entries(&p, &steps[at]);
         }
-    }
-    let digits = [&a.base_digits, &b.base_digits, &c.base_digits, &d.base_digits];
-    for window in 0..base.shape().windows() {
-        p = add_window(&p, [base; LANES], digits, window);
+        next = end;
     }
     let mut points = [Point::NEUTRAL; LANES];
     for (index, point) in points.iter_mut().enumerate() {

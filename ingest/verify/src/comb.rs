@@ -6,9 +6,9 @@
 //!
 //! | shape | tables x entries | bytes | doublings |
 //! |---|---|---|---|
-//! | [`SMALL`], a device seen for the first time | 4 x 8 | 3.8 KB | 60 |
-//! | [`LARGE`], an active device | 13 x 16 | 25 KB | 15 |
-//! | [`BASE`], the base point, shared | 32 x 128 | 492 KB | 0 |
+//! | [`SMALL`], a device seen for the first time | 4 x 8 | 4 KB | 60 |
+//! | [`LARGE`], an active device | 13 x 16 | 26 KB | 15 |
+//! | [`BASE`], the base point, shared | 32 x 128 | 512 KB | 0 |
 
 use crate::point::{Entry, Point, entries};
 
@@ -136,7 +136,7 @@ impl Table {
 
     /// What a window adds, and whether it is subtracted; a digit of 0 adds the neutral point.
     #[inline(always)]
-    pub(crate) fn entry(&self, digits: &Digits, window: usize) -> (&Entry, bool) {
+    pub(crate) fn entry<'t>(&'t self, digits: &Digits, window: usize) -> (&'t Entry, bool) {
         let digit = digits.0[window];
         let first = window / self.shape.gap * self.shape.entries_per_table();
         let entry = match usize::from(digit.unsigned_abs()) {
