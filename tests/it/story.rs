@@ -184,6 +184,43 @@ pub(crate) fn device(server: &Server, directory: &Path) -> SecretKey {
     person.device
 }
 
+/// Guarantee: a table of somebody else's comes in by a map alone; every reading once, units as the map says.
+#[test]
+fn tables_come_in() {
+    let Some(table) = shared("data/welltory_covid19/blood_pressure.csv") else { return };
+    let directory = tempfile::tempdir().expect("directory");
+    let server = Server::start(directory.path());
+    let (map, keys) = (directory.path().join("map.toml"), directory.path().join("keys"));
+    let columns = [("systolic", "blood_pressure_systolic"), ("diastolic", "blood_pressure_diastolic")];
+    let mut text_of_map = "person = \"user_code\"\ntime = \"measurement_datetime\"\n".to_owned();
+    text_of_map += "time_format = \"%Y-%m-%d %H:%M:%S\"\n";
+    for (name, signal) in columns {
+        text_of_map += &format!("[[column]]\nname = \"{name}\"\nsignal = \"{signal}\"\n");
+    }
+    std::fs::write(&map, text_of_map).expect("written");
+    let arguments = ["replay", "csv", &text(&table), "--map", &text(&map), "--keys", &text(&keys), "--json"];
+    let answer: serde_json::Value = serde_json::from_str(&server.ok(&arguments)).expect("JSON");
+    // 721 rows (MANIFEST.md), two pressures each.
+    assert_eq!(
+        (&answer["values"], answer["codes"].get("DUP")),
+        (&serde_json::json!(1_442), None),
+        "{answer}"
+    );
+    let (researcher, did) = server.key("researcher.pem");
+    let token = token(&server, &researcher);
+    grant(&server, &keys, "01bad5a519", &did);
+    let csv = std::fs::read_to_string(&table).expect("table");
+    let rows = csv.lines().filter(|line| line.starts_with("\"01bad5a519\"")).count();
+    let counts = server.sql(&token, "SELECT count(*), max(value) FROM readings GROUP BY signal ORDER BY 2");
+    let expected = format!("{rows},");
+    assert!(
+        counts.len() == 2 && counts.iter().all(|line| line.starts_with(&expected)),
+        "{counts:?}, {rows} rows"
+    );
+    let again: serde_json::Value = serde_json::from_str(&server.ok(&arguments)).expect("JSON");
+    assert_eq!(again["codes"]["DUP"], again["frames"], "the same bytes again");
+}
+
 /// Guarantee (G4): the proof of a frame verifies with server and data gone; any changed byte is refused, exit 3, step named.
 #[test]
 fn proofs_verify_offline() {

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use schemas_frame::Scale;
-use schemas_identity::{BootId, SecretKey};
 
 use crate::FleetError;
 use crate::decimal::Decimal;
-use crate::stream::{self, Column, Times};
+use crate::stream::{Column, Times};
+
+pub use crate::stream::Recording;
 
 /// Largest file that is read.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -24,14 +25,6 @@ const SENSORS: [(&str, &[u32], Option<Scale>); 5] = [
 const SIGNAL_RR_INTERVAL: u32 = 10;
 /// Seconds to milliseconds moves the point by three digits.
 const MILLI_DIGITS: usize = 3;
-
-/// One person's recording.
-#[derive(Debug, Clone)]
-pub struct Recording {
-    /// Name of its folder.
-    pub name: String,
-    columns: Vec<Column>,
-}
 
 /// Every recording of a folder: the folder itself, or the folders in it by name.
 pub fn load_all(directory: &Path) -> Result<Vec<Recording>, FleetError> {
@@ -79,30 +72,6 @@ impl Recording {
             return Err(FleetError::NoRecording { path: directory.to_owned() });
         }
         Ok(Recording { name, columns })
-    }
-
-    /// Signals, as columns.
-    pub fn columns(&self) -> &[Column] {
-        &self.columns
-    }
-
-    /// How many values it has, intervals between beats included.
-    pub fn values(&self) -> u64 {
-        self.columns.iter().map(|column| column.values.len() as u64).sum()
-    }
-
-    /// When its first sensor starts, microseconds since 1970.
-    pub fn start_us(&self) -> i64 {
-        let start = |column: &Column| match &column.times {
-            Times::Regular { start_us, .. } => *start_us,
-            Times::Irregular(times) => times.first().copied().unwrap_or(i64::MAX),
-        };
-        self.columns.iter().map(start).min().unwrap_or(0)
-    }
-
-    /// All sensors as one device's stream of signed frames; the same keys and boot id give the same bytes.
-    pub fn frames(&self, device: &SecretKey, boot: BootId, seconds: u32) -> Result<Vec<Vec<u8>>, FleetError> {
-        stream::frames(&self.columns, self.start_us(), seconds, boot, device)
     }
 }
 

@@ -29,6 +29,12 @@ pub struct Keyring {
     map: Map<String, Value>,
 }
 
+/// Names come from folders and tables of other people.
+fn is_plain(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(plain)
+}
+
 /// Recordings cut into other lengths are other frames, so they need another boot: the same boot and number with other
 /// bytes would be an equivocation.
 fn boot_of(device: &PublicKey, frame_seconds: u32) -> BootId {
@@ -60,6 +66,12 @@ impl Keyring {
 
     /// The keys of a person, made at the first call, and the boot of their frames of so many seconds.
     pub fn person(&mut self, name: &str, frame_seconds: u32) -> Result<Person, FleetError> {
+        if !is_plain(name) {
+            let path = self.directory.clone().unwrap_or_default().join("NAME.device.pem");
+            let problem =
+                "a person's name becomes a file's: up to 64 letters, digits, `-`, `_` and inner `.`";
+            return Err(FleetError::Keys { path, problem });
+        }
         let device = self.key(&format!("{name}.device.pem"))?;
         let subject = self.key(&format!("{name}.subject.pem"))?;
         let boot = boot_of(&device.public(), frame_seconds);
@@ -128,6 +140,9 @@ mod tests {
         let again = ring.person("S01", 10).unwrap();
         assert_eq!((first.device.public(), first.boot), (again.device.public(), again.boot));
         assert_ne!(first.boot, ring.person("S01", 5).unwrap().boot);
+        for name in ["", "../S01", "a/b", ".hidden", "S 01"] {
+            assert!(ring.person(name, 10).is_err(), "`{name}` is no file name");
+        }
         assert_eq!(ring.map()["S01"]["device"], first.device.public().short_id().to_string());
     }
 }

@@ -10,8 +10,9 @@ pub mod mqtt;
 pub mod send;
 pub mod simulate;
 mod stream;
+pub mod table;
 
-pub use stream::{Column, Times};
+pub use stream::{Column, Recording, Times};
 
 use std::path::PathBuf;
 
@@ -35,6 +36,14 @@ pub enum FleetError {
         line: usize,
         /// What is wrong.
         problem: &'static str,
+    },
+    /// A map of columns that cannot be used.
+    #[error("{path}: {problem}")]
+    Map {
+        /// The map.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
     },
     /// A folder without a recording in it.
     #[error("{path} holds no Empatica E4 recording (expected ACC.csv, BVP.csv, ... in it or in its folders)")]

@@ -54,11 +54,17 @@ impl Column {
         let first = |limit: i64| match &self.times {
             Times::Irregular(times) => times.partition_point(|time| *time < limit),
             Times::Regular { start_us, period_us } => {
-                let after = u64::try_from(limit - start_us).unwrap_or(0);
+                let after = u64::try_from(limit.saturating_sub(*start_us)).unwrap_or(0);
                 (after.div_ceil(*period_us) as usize).min(self.values.len())
             }
         };
         first(from_us)..first(to_us)
+    }
+
+    /// Moment of the first sample at or after `limit_us`.
+    fn next_us(&self, limit_us: i64) -> Option<i64> {
+        let index = self.window(limit_us, i64::MAX).start;
+        (index < self.values.len()).then(|| self.time_us(index))
     }
 
     fn encode(&self, values: &[Decimal]) -> (OutValues, Scale) {
@@ -86,9 +92,43 @@ impl Column {
     }
 }
 
+/// One person's recording.
+#[derive(Debug, Clone)]
+pub struct Recording {
+    /// Name of the person or of the folder.
+    pub name: String,
+    pub(crate) columns: Vec<Column>,
+}
+
+impl Recording {
+    /// Signals, as columns.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// How many values it has, intervals between beats included.
+    pub fn values(&self) -> u64 {
+        self.columns.iter().map(|column| column.values.len() as u64).sum()
+    }
+
+    /// When its first sensor starts, microseconds since 1970.
+    pub fn start_us(&self) -> i64 {
+        let start = |column: &Column| match &column.times {
+            Times::Regular { start_us, .. } => *start_us,
+            Times::Irregular(times) => times.first().copied().unwrap_or(i64::MAX),
+        };
+        self.columns.iter().map(start).min().unwrap_or(0)
+    }
+
+    /// All sensors as one device's stream of signed frames; the same keys and boot id give the same bytes.
+    pub fn frames(&self, device: &SecretKey, boot: BootId, seconds: u32) -> Result<Vec<Vec<u8>>, FleetError> {
+        frames(&self.columns, self.start_us(), seconds, boot, device)
+    }
+}
+
 /// Signed frames of all columns, `seconds` long each; empty windows give no frame. The sequence starts at 0 and every
 /// frame names the one before it.
-pub(crate) fn frames(
+fn frames(
     columns: &[Column],
     start_us: i64,
     seconds: u32,
@@ -99,7 +139,7 @@ pub(crate) fn frames(
     let end_us = columns.iter().filter_map(Column::last_us).max().unwrap_or(start_us);
     let mut frames: Vec<Vec<u8>> = Vec::new();
     let mut from_us = start_us;
-    while from_us <= end_us {
+    while from_us <= end_us && from_us < i64::MAX - step_us {
         let windows = columns.iter().map(|column| (column, column.window(from_us, from_us + step_us)));
         let windows: Vec<_> = windows.filter(|(_, range)| !range.is_empty()).collect();
         if !windows.is_empty() {
@@ -118,6 +158,9 @@ pub(crate) fn frames(
             frames.push(builder.sign(key)?);
         }
         from_us += step_us;
+        // Days without a sample are stepped over, windows staying where they were.
+        let next_us = columns.iter().filter_map(|column| column.next_us(from_us)).min().unwrap_or(i64::MAX);
+        from_us = from_us.saturating_add((next_us.saturating_sub(from_us) / step_us).saturating_mul(step_us));
     }
     Ok(frames)
 }

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use bench_fleet::e4::{self, Recording};
 use bench_fleet::keys::{Keyring, Person};
 use bench_fleet::mqtt::{MqttSendOptions, MqttSender};
 use bench_fleet::send::{HttpSender, SendOptions, Tally};
 use bench_fleet::simulate::{Fault, Fleet};
+use bench_fleet::table::{self, Map};
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use schemas_frame::Frame;
@@ -30,13 +31,29 @@ pub(crate) enum ReplayCommand {
     #[command(
         after_help = "Examples:\n  vitalog replay e4 ./recordings --keys ./keys\n  vitalog replay e4 ./S01 --keys ./keys --via mqtt --realtime"
     )]
-    E4(E4Arguments),
+    E4 {
+        /// The folder.
+        directory: PathBuf,
+        #[command(flatten)]
+        options: ReplayOptions,
+    },
+    /// A comma-separated table of readings, one row a moment of one person, columns named by a map.
+    #[command(
+        after_help = "Example: vitalog replay csv blood_pressure.csv --map map.toml --keys ./keys\n\nmap.toml:\n  person = \"user_code\"\n  time = \"measurement_datetime\"\n  time_format = \"%Y-%m-%d %H:%M:%S\"   # or \"unix\"\n  utc_offset = \"+02:00\"                # of times without a zone; UTC if left out\n  [[column]]\n  name = \"systolic\"\n  signal = \"blood_pressure_systolic\"\n  [[column]]\n  name = \"spo2_fraction\"\n  signal = \"spo2\"\n  unit = [100, 1]                      # one as written is 100 of the signal's unit\n  [[column]]\n  name = \"rr_data\"\n  signal = \"rr_interval\"\n  list = \",\"                           # intervals in ms, one after the other"
+    )]
+    Csv {
+        /// The table.
+        file: PathBuf,
+        /// What its columns mean (TOML).
+        #[arg(long)]
+        map: PathBuf,
+        #[command(flatten)]
+        options: ReplayOptions,
+    },
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct E4Arguments {
-    /// The folder.
-    directory: PathBuf,
+pub(crate) struct ReplayOptions {
     /// Keys are kept here and used again, so that a second run sends the same bytes.
     #[arg(long)]
     keys: Option<PathBuf>,
@@ -189,15 +206,20 @@ fn summary(client: &ClientOptions, sent: &Sent) -> anyhow::Result<Exit> {
 }
 
 pub(crate) fn run(command: &ReplayCommand) -> anyhow::Result<Exit> {
-    let ReplayCommand::E4(arguments) = command;
+    let (recordings, arguments, model) = match command {
+        ReplayCommand::E4 { directory, options } => (e4::load_all(directory)?, options, "E4"),
+        ReplayCommand::Csv { file, map, options } => {
+            (table::load_all(file, &Map::load(map)?)?, options, "table")
+        }
+    };
+    ensure!(!recordings.is_empty(), "there is no reading in it");
     let client = &arguments.client;
-    let recordings = e4::load_all(&arguments.directory)?;
     let maker = maker(arguments.maker_key.as_ref())?;
     let mut keyring = Keyring::open(arguments.keys.as_deref())?;
     let mut streams: Vec<(&Recording, Person, Carrier)> = Vec::new();
     for recording in &recordings {
         let person = keyring.person(&recording.name, arguments.seconds)?;
-        register(client, &person.device, &person.subject, &maker, "E4")?;
+        register(client, &person.device, &person.subject, &maker, model)?;
         let carrier = arguments.door.carrier(&client.server, &person.device)?;
         streams.push((recording, person, carrier));
     }
