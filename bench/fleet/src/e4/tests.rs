@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use schemas_frame::Frame;
 
+use schemas_identity::{BootId, SecretKey};
+
 use super::*;
 
 fn folder() -> tempfile::TempDir {
