@@ -9,6 +9,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -48,6 +49,8 @@ fn connection_builder(headers_within: Duration) -> Builder<TokioExecutor> {
 struct Routes {
     app: Router,
     peer: Peer,
+    /// Set by the first request.
+    has_asked: Arc<AtomicBool>,
 }
 
 impl hyper::service::Service<hyper::Request<hyper::body::Incoming>> for Routes {
@@ -56,6 +59,7 @@ impl hyper::service::Service<hyper::Request<hyper::body::Incoming>> for Routes {
     type Future = <Router as Service<Request>>::Future;
 
     fn call(&self, request: hyper::Request<hyper::body::Incoming>) -> Self::Future {
+        self.has_asked.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(self.peer));
         self.app.clone().call(request)
@@ -84,7 +88,8 @@ pub(crate) async fn serve<L>(
             () = stop.cancelled() => break,
             next = next => next,
         };
-        let routes = Routes { app: app.clone(), peer: Peer(address) };
+        let has_asked = Arc::new(AtomicBool::new(false));
+        let routes = Routes { app: app.clone(), peer: Peer(address), has_asked: has_asked.clone() };
         let (builder, stop) = (builder.clone(), stop.clone());
         connections.spawn(async move {
             let _slot = slot;
@@ -92,6 +97,7 @@ pub(crate) async fn serve<L>(
             tokio::pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
+                () = never_asked(&has_asked, headers_within) => return,
                 () = stop.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
@@ -105,6 +111,14 @@ pub(crate) async fn serve<L>(
     drop(listener);
     connections.close();
     connections.wait().await;
+}
+
+/// Ends when a peer has asked nothing for so long: hyper's own timer starts only once it knows the protocol.
+async fn never_asked(has_asked: &AtomicBool, headers_within: Duration) {
+    tokio::time::sleep(headers_within).await;
+    if has_asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
 }
 
 #[cfg(test)]
