@@ -1,7 +1,7 @@
 //! Signatures per second of the comb and of `verify_strict` in the same run, interleaved, one thread.
 //! Not a statement about a server: only verification, messages and tables warm.
 //!
-//! `cargo run --release -p ingest-verify --example rates`
+//! `cargo run --release -p ingest-verify --example rates [backend ..]`
 
 use std::time::Instant;
 
@@ -71,7 +71,10 @@ fn measure(backends: &[Watched], signed: &[Signed<'_>]) -> Vec<f64> {
 
 #[expect(clippy::print_stdout, reason = "an example prints its figures")]
 fn main() {
-    let names: Vec<&str> = Kind::all().into_iter().map(Kind::name).collect();
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let is_wanted = |kind: &Kind| wanted.is_empty() || wanted.iter().any(|name| name == kind.name());
+    let kinds: Vec<Kind> = Kind::all().into_iter().filter(is_wanted).collect();
+    let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
     println!(
         "devices bytes bad% | {} verify_strict, each /s | fastest to verify_strict | tables",
         names.join(" ")
@@ -85,8 +88,7 @@ fn main() {
         (1_024, 1_024, 0),
         (16_384, 100, 0),
     ] {
-        let backends: Vec<Watched> =
-            Kind::all().into_iter().filter_map(|kind| Watched::new(kind, options)).collect();
+        let backends: Vec<Watched> = kinds.iter().filter_map(|kind| Watched::new(*kind, options)).collect();
         let jobs = jobs(devices, bytes, bad);
         let signed: Vec<Signed<'_>> = jobs
             .iter()

@@ -21,13 +21,26 @@ pub(crate) struct Shape {
     width: u32,
     gap: usize,
     windows: usize,
+    /// Half of each window.
+    lift: [u64; 5],
 }
 
-pub(crate) const SMALL: Shape = Shape { width: 4, gap: 16, windows: 64 };
-pub(crate) const LARGE: Shape = Shape { width: 5, gap: 4, windows: 51 };
-pub(crate) const BASE: Shape = Shape { width: 8, gap: 1, windows: 32 };
+pub(crate) const SMALL: Shape = Shape::new(4, 16);
+pub(crate) const LARGE: Shape = Shape::new(5, 4);
+pub(crate) const BASE: Shape = Shape::new(8, 1);
 
 impl Shape {
+    /// As many windows as 254 bits need: a number has 253, and a digit sign.
+    const fn new(width: u32, gap: usize) -> Shape {
+        let (windows, mut lift, mut window) = (254_u32.div_ceil(width) as usize, [0; 5], 0);
+        while window < windows {
+            let bit = window * width as usize + width as usize - 1;
+            lift[bit / 64] |= 1 << (bit % 64);
+            window += 1;
+        }
+        Shape { width, gap, windows, lift }
+    }
+
     const fn entries_per_table(&self) -> usize {
         1 << (self.width - 1)
     }
@@ -62,30 +75,32 @@ pub(crate) struct Table {
     entries: Box<[Entry]>,
 }
 
-/// A number in signed digits of a shape, each within +-2^(width-1).
+/// A number in signed digits of a shape, each from -2^(width-1) to 2^(width-1) - 1.
 pub(crate) struct Digits([i16; WINDOWS_MAX]);
 
 impl Digits {
-    /// Digits of a little-endian number below 2^253: the top window then has room for the last carry.
-    pub(crate) fn new(number: &[u8; 32], shape: Shape) -> Digits {
-        debug_assert!(number[31] < 1 << 5);
-        let mut words = [0_u64; 5];
-        for (word, part) in words.iter_mut().zip(number.chunks_exact(8)) {
-            *word = part.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    /// Digits of a number below 2^253, in little-endian words.
+    ///
+    /// Half a window is added everywhere first and taken from each digit again: so no carry runs from one to the next.
+    #[inline(always)]
+    pub(crate) fn new(number: &[u64; 4], shape: Shape) -> Digits {
+        debug_assert!(number[3] < 1 << 61);
+        let mut words = [0_u64; 6];
+        let mut carry = false;
+        for (index, lift) in shape.lift.iter().enumerate() {
+            let word = number.get(index).copied().unwrap_or(0);
+            let (sum, first) = word.overflowing_add(*lift);
+            let (sum, second) = sum.overflowing_add(u64::from(carry));
+            (words[index], carry) = (sum, first || second);
         }
-        let mut digits = [0; WINDOWS_MAX];
-        let (half, mut carry) = (1 << (shape.width - 1), 0);
+        let (mut digits, half) = ([0; WINDOWS_MAX], 1 << (shape.width - 1));
         for (index, digit) in digits.iter_mut().enumerate().take(shape.windows) {
             let bit = index * shape.width as usize;
             let (word, shift) = (bit / 64, bit % 64);
             // The part above: shifted in two steps, so that a shift of 64 is no special case.
             let bits = words[word] >> shift | (words[word + 1] << 1) << (63 - shift);
-            let mut value = (bits & ((1 << shape.width) - 1)) as i16 + carry;
-            carry = i16::from(value > half);
-            value -= carry << shape.width;
-            *digit = value;
+            *digit = (bits & ((1 << shape.width) - 1)) as i16 - half;
         }
-        debug_assert_eq!(carry, 0);
         Digits(digits)
     }
 }
@@ -119,7 +134,7 @@ impl Table {
     /// With doublings the start must be neutral: what it holds would be doubled too.
     #[inline(always)]
     pub(crate) fn accumulate(&self, digits: &Digits, mut sum: Point) -> Point {
-        let Shape { width, gap, windows } = self.shape;
+        let Shape { width, gap, windows, .. } = self.shape;
         for residue in (0..gap).rev() {
             if residue + 1 < gap {
                 for _ in 0..width {
@@ -154,6 +169,10 @@ mod tests {
 
     use super::*;
 
+    fn words(bytes: &[u8; 32]) -> [u64; 4] {
+        std::array::from_fn(|index| u64::from_le_bytes(*bytes[8 * index..].first_chunk().unwrap()))
+    }
+
     // Every shape gives the multiples that curve25519-dalek gives, at the edges of the digits too.
     #[test]
     fn multiples_agree_with_dalek() {
@@ -168,7 +187,7 @@ mod tests {
         for shape in [SMALL, LARGE, BASE] {
             let table = Table::new(&base, shape);
             for number in &numbers {
-                let digits = Digits::new(&number.to_bytes(), shape);
+                let digits = Digits::new(&words(&number.to_bytes()), shape);
                 let product = table.accumulate(&digits, Point::NEUTRAL);
                 let expected = (number * ED25519_BASEPOINT_TABLE).compress().to_bytes();
                 assert_eq!(product.compress(&product.z.invert()), expected, "{shape:?} {number:?}");
@@ -183,7 +202,7 @@ mod tests {
             let mut number = [byte; 32];
             number[31] &= 0x0f;
             for shape in [SMALL, LARGE, BASE] {
-                let digits = Digits::new(&number, shape);
+                let digits = Digits::new(&words(&number), shape);
                 let mut sum = Scalar::ZERO;
                 for digit in digits.0[..shape.windows].iter().rev() {
                     assert!(digit.unsigned_abs() <= 1 << (shape.width - 1));

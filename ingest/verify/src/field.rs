@@ -232,17 +232,19 @@ fn carry(mut columns: [u128; 5]) -> Fe {
 }
 
 /// All inverses for the price of one and three products each (Montgomery); zeros stay zero and spoil nobody.
-pub(crate) fn invert_all(numbers: &mut [Fe], scratch: &mut Vec<Fe>) {
-    scratch.clear();
+/// `scratch` is as long as `numbers`, or longer.
+pub(crate) fn invert_all(numbers: &mut [Fe], scratch: &mut [Fe]) {
+    debug_assert!(scratch.len() >= numbers.len());
     let mut product = Fe::ONE;
-    for number in numbers.iter() {
-        scratch.push(product);
+    for (number, before) in numbers.iter().zip(scratch.iter_mut()) {
+        *before = product;
         if !number.is_zero() {
             product = product.mul(number);
         }
     }
     let mut inverse = product.invert();
-    for (number, before) in numbers.iter_mut().zip(scratch.iter()).rev() {
+    let count = numbers.len();
+    for (number, before) in numbers.iter_mut().zip(&scratch[..count]).rev() {
         if !number.is_zero() {
             let own = inverse.mul(before);
             inverse = inverse.mul(number);

@@ -6,21 +6,27 @@
 //! | file | holds |
 //! |---|---|
 //! | `field`, `point` | arithmetic on edwards25519, bounds argued beside each operation |
-//! | `avx2` | four signatures in four lanes: the only file with `unsafe`, one call |
 //! | `comb` | multiples of a known point by table additions |
 //! | `cache` | tables of active keys within a bound of bytes |
-//! | `fast` | a group of signatures with one shared inversion |
+//! | `isa` | what a CPU does with a vector, an intrinsic each: `isa/avx2`, `isa/avx512`, the only files with `unsafe`; and a model in plain Rust |
+//! | `radix51` | the field in lanes |
+//! | `sha512`, `order` | hashing and reduction modulo L in lanes |
+//! | `lanes` | signatures side by side, written once for all machines |
+//! | `fast` | a group of signatures, the choice of the machine |
 //! | [`watch`] | self-test, re-checks by the reference, fallback |
 //!
 //! It chooses no keys, keeps no queue and spawns no thread: the pipeline hands it slices.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
 mod cache;
 mod comb;
 mod fast;
 mod field;
+mod isa;
+mod lanes;
+mod order;
 mod point;
+mod radix51;
+mod sha512;
 pub mod watch;
 
 #[cfg(test)]
@@ -32,7 +38,7 @@ pub use cache::Tables;
 pub use fast::Kind;
 pub use watch::{Options, Stats, Watched};
 
-/// Environment variable that chooses the backend: `auto` (or unset), `avx2`, `comb` (portable), `reference`.
+/// Environment variable that chooses the backend: `auto` (or unset), `avx512`, `avx2`, `comb` (portable), `reference`.
 pub const VARIABLE: &str = "VITALOG_VERIFY";
 
 /// What runs, and why.
@@ -67,7 +73,7 @@ pub fn select(choice: Option<&str>, options: Options) -> (Box<dyn Verifier>, Sel
             format!("{VARIABLE}={name}")
         }
         Some(name) => {
-            format!("{VARIABLE}=`{name}` is none of auto, reference, comb, avx2 here: taken as auto")
+            format!("{VARIABLE}=`{name}` is none of auto, reference, comb, avx2, avx512 here: taken as auto")
         }
     };
     for kind in kinds.into_iter().rev() {

@@ -14,36 +14,47 @@ pub(crate) struct Point {
 }
 
 /// An affine point ready to be added: y + x, y - x, 2dxy, all tight; two whole cache lines.
+///
+/// Limbs 0 to 3 of the first and of the second are line 0; those of the third, and the three limbs 4, are line 1.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
-pub(crate) struct Entry {
-    plus: Fe,
-    minus: Fe,
-    t2d: Fe,
-}
+pub(crate) struct Entry([[u64; 8]; 2]);
 
 impl Entry {
-    pub(crate) const NEUTRAL: Entry = Entry { plus: Fe::ONE, minus: Fe::ONE, t2d: Fe::ZERO };
+    pub(crate) const NEUTRAL: Entry = Entry::new(Fe::ONE, Fe::ONE, Fe::ZERO);
 
-    pub(crate) fn plus(&self) -> &Fe {
-        &self.plus
+    const fn new(Fe(p): Fe, Fe(m): Fe, Fe(t): Fe) -> Entry {
+        Entry([
+            [p[0], p[1], p[2], p[3], m[0], m[1], m[2], m[3]],
+            [t[0], t[1], t[2], t[3], p[4], m[4], t[4], 0],
+        ])
     }
 
-    pub(crate) fn minus(&self) -> &Fe {
-        &self.minus
+    /// As it lies in memory, for lanes.
+    pub(crate) fn lines(&self) -> &[[u64; 8]; 2] {
+        &self.0
     }
 
-    pub(crate) fn t2d(&self) -> &Fe {
-        &self.t2d
+    #[inline(always)]
+    fn plus(&self) -> Fe {
+        let [a, b] = &self.0;
+        Fe([a[0], a[1], a[2], a[3], b[4]])
+    }
+
+    #[inline(always)]
+    fn minus(&self) -> Fe {
+        let [a, b] = &self.0;
+        Fe([a[4], a[5], a[6], a[7], b[5]])
+    }
+
+    #[inline(always)]
+    fn t2d(&self) -> Fe {
+        let [_, b] = &self.0;
+        Fe([b[0], b[1], b[2], b[3], b[6]])
     }
 }
 
 impl Point {
-    /// The four must belong together: xy = zt.
-    pub(crate) fn new(x: Fe, y: Fe, z: Fe, t: Fe) -> Point {
-        Point { x, y, z, t }
-    }
-
     pub(crate) const NEUTRAL: Point = Point { x: Fe::ZERO, y: Fe::ONE, z: Fe::ONE, t: Fe::ZERO };
 
     /// The point of an encoding; `None` if there is none. Does not ask for the one canonical encoding.
@@ -84,11 +95,11 @@ impl Point {
     /// Adds the entry, or subtracts it. The sign picks operands without a branch: digits are as good as random.
     #[inline(always)]
     pub(crate) fn add(&self, entry: &Entry, is_negative: bool) -> Point {
-        let (plus, minus) =
-            if is_negative { (&entry.minus, &entry.plus) } else { (&entry.plus, &entry.minus) };
-        let a = self.y.sub(&self.x).mul(minus);
-        let b = self.y.add(&self.x).mul(plus);
-        let c = self.t.mul(&entry.t2d);
+        let (mut plus, mut minus) = (entry.plus(), entry.minus());
+        swap_if(is_negative, &mut plus, &mut minus);
+        let a = self.y.sub(&self.x).mul(&minus);
+        let b = self.y.add(&self.x).mul(&plus);
+        let c = self.t.mul(&entry.t2d());
         let d = self.z.add(&self.z);
         let (e, h) = (b.sub(&a), b.add(&a));
         let (mut f, mut g) = (d.sub(&c), d.add_loose(&c));
@@ -116,12 +127,12 @@ fn swap_if(condition: bool, a: &mut Fe, b: &mut Fe) {
 /// Table entries of points, for one inversion.
 pub(crate) fn entries(points: &[Point]) -> Vec<Entry> {
     let mut inverses: Vec<Fe> = points.iter().map(|point| point.z).collect();
-    invert_all(&mut inverses, &mut Vec::with_capacity(points.len()));
+    invert_all(&mut inverses, &mut vec![Fe::ZERO; points.len()]);
     let two_d = D.add(&D);
     let entry = |(point, inverse): (&Point, &Fe)| {
         let (x, y) = (point.x.mul(inverse), point.y.mul(inverse));
         let (plus, minus) = (y.add(&x).mul(&Fe::ONE), y.sub(&x).mul(&Fe::ONE));
-        Entry { plus, minus, t2d: x.mul(&y).mul(&two_d) }
+        Entry::new(plus, minus, x.mul(&y).mul(&two_d))
     };
     points.iter().zip(&inverses).map(entry).collect()
 }

@@ -1,0 +1,137 @@
+//! 512-bit numbers modulo the group's order L = 2^252 + 27742317777372353535851937790883648493, several side by side.
+//!
+//! Limbs of 21 bits with signs. As 2^252 = -c modulo L, limb i from 12 up is worth `FOLD` times itself in the six limbs from
+//! i - 12 on. The order of folds and carries is that of the reference implementation of Ed25519 (Bernstein et al. 2011).
+
+use crate::isa::Isa;
+
+/// -c in limbs: what 2^252 is worth.
+const FOLD: [i32; 6] = [666_643, 470_296, 654_183, -997_805, 136_657, -683_901];
+/// L as little-endian words.
+pub(crate) const ORDER: [u64; 4] = [0x5812_631a_5cf5_d3ed, 0x14de_f9de_a2f7_9cd6, 0, 0x1000_0000_0000_0000];
+
+/// Whether a number is below L: the one spelling of s that counts.
+pub(crate) fn is_below_order(number: &[u64; 4]) -> bool {
+    for (word, order) in number.iter().zip(&ORDER).rev() {
+        if word != order {
+            return word < order;
+        }
+    }
+    false
+}
+
+/// A SHA-512 state, which encodes a number little-endian in bytes, modulo L: four little-endian words below L.
+#[inline(always)]
+pub(crate) fn reduce<I: Isa>(isa: I, state: [I::V; 8]) -> [I::V; 4] {
+    let mut words = state;
+    for word in &mut words {
+        *word = isa.swap_bytes(*word);
+    }
+    let mut limbs = unpack(isa, words);
+    // Limbs from 18 up: 21 bits, the last 29. A fold adds less than 6 * 2^29 * 2^20 to a limb.
+    fold(isa, &mut limbs, 18, 24);
+    carry_rounded(isa, &mut limbs, [6, 8, 10, 12, 14, 16]);
+    carry_rounded(isa, &mut limbs, [7, 9, 11, 13, 15]);
+    // Limbs 12 to 16 are within 2^20 of zero but for what they were handed, 17 below 2^31.
+    fold(isa, &mut limbs, 12, 18);
+    carry_rounded(isa, &mut limbs, [0, 2, 4, 6, 8, 10]);
+    carry_rounded(isa, &mut limbs, [1, 3, 5, 7, 9, 11]);
+    fold(isa, &mut limbs, 12, 13);
+    carry_down(isa, &mut limbs, 12);
+    // The number is within one L of the range; the last fold brings it there.
+    fold(isa, &mut limbs, 12, 13);
+    carry_down(isa, &mut limbs, 11);
+    pack(isa, &limbs)
+}
+
+#[inline(always)]
+fn unpack<I: Isa>(isa: I, words: [I::V; 8]) -> [I::V; 24] {
+    let mask = isa.splat((1 << 21) - 1);
+    let cut = |word: I::V| isa.and(word, mask);
+    let w = words;
+    // Limb i starts at bit 21 i.
+    [
+        cut(w[0]),
+        cut(isa.shr::<21>(w[0])),
+        cut(isa.shr::<42>(w[0])),
+        cut(isa.or(isa.shr::<63>(w[0]), isa.shl::<1>(w[1]))),
+        cut(isa.shr::<20>(w[1])),
+        cut(isa.shr::<41>(w[1])),
+        cut(isa.or(isa.shr::<62>(w[1]), isa.shl::<2>(w[2]))),
+        cut(isa.shr::<19>(w[2])),
+        cut(isa.shr::<40>(w[2])),
+        cut(isa.or(isa.shr::<61>(w[2]), isa.shl::<3>(w[3]))),
+        cut(isa.shr::<18>(w[3])),
+        cut(isa.shr::<39>(w[3])),
+        cut(isa.or(isa.shr::<60>(w[3]), isa.shl::<4>(w[4]))),
+        cut(isa.shr::<17>(w[4])),
+        cut(isa.shr::<38>(w[4])),
+        cut(isa.or(isa.shr::<59>(w[4]), isa.shl::<5>(w[5]))),
+        cut(isa.shr::<16>(w[5])),
+        cut(isa.shr::<37>(w[5])),
+        cut(isa.or(isa.shr::<58>(w[5]), isa.shl::<6>(w[6]))),
+        cut(isa.shr::<15>(w[6])),
+        cut(isa.shr::<36>(w[6])),
+        cut(isa.or(isa.shr::<57>(w[6]), isa.shl::<7>(w[7]))),
+        cut(isa.shr::<14>(w[7])),
+        isa.shr::<35>(w[7]),
+    ]
+}
+
+/// Replaces limbs `from .. end` by what they are worth twelve limbs down; each must fit 32 bits with its sign.
+#[inline(always)]
+fn fold<I: Isa>(isa: I, limbs: &mut [I::V; 24], from: usize, end: usize) {
+    for at in from..end {
+        debug_assert!(fits(isa, limbs[at], 31));
+        for (index, worth) in FOLD.iter().enumerate() {
+            let product = isa.mul_i32(limbs[at], isa.splat(i64::from(*worth).cast_unsigned()));
+            limbs[at - 12 + index] = isa.add(limbs[at - 12 + index], product);
+        }
+        limbs[at] = isa.splat(0);
+    }
+}
+
+/// For debug builds: whether each lane is within +-2^bits.
+#[inline(always)]
+fn fits<I: Isa>(isa: I, limb: I::V, bits: u32) -> bool {
+    isa.store(limb)[..I::LANES].iter().all(|value| value.cast_signed().unsigned_abs() <= 1 << bits)
+}
+
+/// floor(value / 2^21) for values within +-2^62: AVX2 has no arithmetic shift of 64 bits.
+#[inline(always)]
+fn shift_down<I: Isa>(isa: I, value: I::V) -> I::V {
+    debug_assert!(fits(isa, value, 62));
+    let raised = isa.shr::<21>(isa.add(value, isa.splat(1 << 62)));
+    isa.sub(raised, isa.splat(1 << 41))
+}
+
+/// Leaves each of these limbs within +-2^20, and hands the rest up.
+#[inline(always)]
+fn carry_rounded<I: Isa, const N: usize>(isa: I, limbs: &mut [I::V; 24], places: [usize; N]) {
+    for at in places {
+        let over = shift_down(isa, isa.add(limbs[at], isa.splat(1 << 20)));
+        limbs[at + 1] = isa.add(limbs[at + 1], over);
+        limbs[at] = isa.sub(limbs[at], isa.shl::<21>(over));
+    }
+}
+
+/// Leaves limbs 0 to `end - 1` within 0 .. 2^21, and hands the rest up.
+#[inline(always)]
+fn carry_down<I: Isa>(isa: I, limbs: &mut [I::V; 24], end: usize) {
+    for at in 0..end {
+        let over = shift_down(isa, limbs[at]);
+        limbs[at + 1] = isa.add(limbs[at + 1], over);
+        limbs[at] = isa.sub(limbs[at], isa.shl::<21>(over));
+    }
+}
+
+#[inline(always)]
+fn pack<I: Isa>(isa: I, s: &[I::V; 24]) -> [I::V; 4] {
+    let join = |a, b, c, d| isa.or(isa.or(a, b), isa.or(c, d));
+    [
+        join(s[0], isa.shl::<21>(s[1]), isa.shl::<42>(s[2]), isa.shl::<63>(s[3])),
+        join(isa.shr::<1>(s[3]), isa.shl::<20>(s[4]), isa.shl::<41>(s[5]), isa.shl::<62>(s[6])),
+        join(isa.shr::<2>(s[6]), isa.shl::<19>(s[7]), isa.shl::<40>(s[8]), isa.shl::<61>(s[9])),
+        join(isa.shr::<3>(s[9]), isa.shl::<18>(s[10]), isa.shl::<39>(s[11]), isa.splat(0)),
+    ]
+}
