@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::case::Case;
 use crate::machine::Machine;
 use crate::measure::{Figures, Sample};
-use crate::peer::{RING, STRICT};
+use crate::peer::{RING, STRICT, is_whole_call};
 
 const COLUMNS: [&str; 11] = [
     "axis",
@@ -28,8 +28,8 @@ const READING: &str = "\
 Every peer verifies the same signatures, in turns within each round. A signature's time is a turn's wall time divided by
 its signatures, all threads together; rate and ratios come from the median round. `vitalog-*` run as in the product: one
 accepted signature in 1,000 is verified again, and up to 2,000 refused ones per second. Keys' tables and parsed keys are
-made before. `*-whole-call` has one verdict for a call: with a bad signature in it, that verdict says nothing about the
-others, it may come early, and what a caller must do then is not counted.
+made before. `*-whole-call` has one verdict for a call: with bad signatures it comes early and judges nobody, and what a
+caller must do then is not counted, so such a row has no rate.
 ";
 
 /// A folder that did not exist before: old runs stay.
@@ -94,13 +94,14 @@ fn table(case: Case, figures: &[Figures]) -> String {
     );
     let median_of = |name| figures.iter().find(|one| one.peer == name).map_or(f64::NAN, |one| one.median_ns);
     for Figures { peer, median_ns, min_ns } in figures {
-        let _ = writeln!(
-            text,
-            "| {peer:24} | {median_ns:9.0} | {min_ns:9.0} | {:10.0} | {:8.2} | {:6.2} |",
-            1e9 / median_ns,
-            median_of(STRICT) / median_ns,
-            median_of(RING) / median_ns,
-        );
+        let _ = write!(text, "| {peer:24} | {median_ns:9.0} | {min_ns:9.0} |");
+        let _ = if case.shape.bad_per_mille > 0 && is_whole_call(peer) {
+            // It has judged nobody, so there is nothing to compare.
+            writeln!(text, " {:>10} | {:>8} | {:>6} |", "-", "-", "-")
+        } else {
+            let (strict, ring) = (median_of(STRICT) / median_ns, median_of(RING) / median_ns);
+            writeln!(text, " {:10.0} | {strict:8.2} | {ring:6.2} |", 1e9 / median_ns)
+        };
     }
     text
 }
@@ -109,6 +110,21 @@ fn table(case: Case, figures: &[Figures]) -> String {
 mod tests {
     use super::*;
     use crate::case::BASE;
+    use crate::workload::Shape;
+
+    // Scenario: bad signatures. Guarantee: a verdict about the whole call is never counted as a rate of verdicts.
+    #[test]
+    fn no_rate_without_verdicts() {
+        let figures = ["ours", "batch-whole-call"].map(|peer| Figures {
+            peer: peer.to_owned(),
+            median_ns: 1_000.0,
+            min_ns: 900.0,
+        });
+        let bad = Case { shape: Shape { bad_per_mille: 1, ..BASE.shape }, ..BASE };
+        for (case, rates) in [(BASE, 2), (bad, 1)] {
+            assert_eq!(table(case, &figures).matches("1000000").count(), rates, "{case}");
+        }
+    }
 
     // Scenario: a run of one case, then another into the same folder. Guarantee: both files hold it, the second is refused.
     #[test]
