@@ -29,7 +29,7 @@ enum Measure {
     /// 1,024 per call, none bad, one thread) one thing is varied at a time: signatures per call, bytes, bad ones,
     /// threads, devices.
     ///
-    /// Takes about 10 minutes and 6 GB of memory (tables of 65,536 devices); build with --release.
+    /// Takes about 10 minutes and 4 GB of memory (tables of 65,536 devices); build with --release.
     Verify {
         /// Folder for raw.csv and summary.md; one that holds an older run is refused [default:
         /// bench/results/DATE-CPU below the current folder]

@@ -47,6 +47,8 @@ pub struct Sample {
     pub signatures: usize,
     /// Time that took.
     pub seconds: f64,
+    /// The part of it that the thread ran, if the system says: the rest went to others.
+    pub cpu_seconds: Option<f64>,
 }
 
 /// One peer on one thread, with its place in the workload.
@@ -130,17 +132,18 @@ fn take_turn(
             })
             .collect();
         for (thread, handle) in threads.into_iter().enumerate() {
-            let Ok((peer, signatures, seconds)) = handle.join() else { bail!("a measured thread panicked") };
-            samples.push(Sample { peer, round, thread, signatures, seconds });
+            let Ok(sample) = handle.join() else { bail!("a measured thread panicked") };
+            samples.push(Sample { round, thread, ..sample });
         }
         Ok(())
     })
 }
 
 impl Runner {
-    /// Whole calls until the time is over.
-    fn work(&mut self, calls: &[&[Signed<'_>]], turn: Duration) -> (String, usize, f64) {
+    /// Whole calls until the time is over; round and thread are the caller's to fill in.
+    fn work(&mut self, calls: &[&[Signed<'_>]], turn: Duration) -> Sample {
         let mut signatures = 0;
+        let cpu_before = cpu_seconds();
         let start = Instant::now();
         let mut elapsed = Duration::ZERO;
         while elapsed < turn {
@@ -151,8 +154,17 @@ impl Runner {
             signatures += call.len();
             elapsed = start.elapsed();
         }
-        (self.peer.name().to_owned(), signatures, elapsed.as_secs_f64())
+        let cpu_seconds = cpu_before.and_then(|before| Some(cpu_seconds()? - before));
+        let peer = self.peer.name().to_owned();
+        Sample { peer, round: 0, thread: 0, signatures, seconds: elapsed.as_secs_f64(), cpu_seconds }
     }
+}
+
+/// Time that this thread has run so far; Linux only.
+fn cpu_seconds() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let nanoseconds: u64 = text.split_whitespace().next()?.parse().ok()?;
+    Some(nanoseconds as f64 / 1e9)
 }
 
 /// One peer's figures in one case.
@@ -164,6 +176,8 @@ pub struct Figures {
     pub median_ns: f64,
     /// The fastest round.
     pub min_ns: f64,
+    /// The share of all turns' time that its threads ran, if the system says.
+    pub on_cpu: Option<f64>,
 }
 
 /// Figures of a case's peers, in the order of their first samples.
@@ -178,16 +192,20 @@ pub fn figures(samples: &[Sample]) -> Result<Vec<Figures>> {
 }
 
 fn figures_of(name: &str, samples: &[Sample]) -> Result<Figures> {
-    // Threads' rates add up: both cores work at the same time.
     let mut rates: Vec<f64> = Vec::new();
+    let (mut cpu_seconds, mut seconds) = (Some(0.0), 0.0);
     for sample in samples.iter().filter(|sample| sample.peer == name) {
+        // Threads' rates add up: they work at the same time.
         rates.resize(rates.len().max(sample.round + 1), 0.0);
         rates[sample.round] += sample.signatures as f64 / sample.seconds;
+        cpu_seconds = cpu_seconds.zip(sample.cpu_seconds).map(|(sum, one)| sum + one);
+        seconds += sample.seconds;
     }
     rates.sort_by(f64::total_cmp);
     let median = rates.get(rates.len() / 2).context("no rounds")?;
     let max = rates.last().context("no rounds")?;
-    Ok(Figures { peer: name.to_owned(), median_ns: 1e9 / median, min_ns: 1e9 / max })
+    let on_cpu = cpu_seconds.map(|sum: f64| sum / seconds);
+    Ok(Figures { peer: name.to_owned(), median_ns: 1e9 / median, min_ns: 1e9 / max, on_cpu })
 }
 
 #[cfg(test)]
@@ -196,10 +214,10 @@ mod tests {
     use crate::workload::Shape;
 
     fn sample(peer: &str, round: usize, thread: usize, signatures: usize) -> Sample {
-        Sample { peer: peer.to_owned(), round, thread, signatures, seconds: 0.5 }
+        Sample { peer: peer.to_owned(), round, thread, signatures, seconds: 0.5, cpu_seconds: Some(0.25) }
     }
 
-    // Scenario: two threads, three rounds, out of order. Guarantee: threads add up, rounds do not.
+    // Scenario: two threads, three rounds, out of order. Guarantee: threads add up, rounds do not; others' time shows.
     #[test]
     fn threads_add_up() {
         let mut samples = vec![sample("b", 0, 0, 5)];
@@ -207,8 +225,14 @@ mod tests {
             samples.extend([0, 1].map(|thread| sample("a", round, thread, signatures)));
         }
         let found = figures(&samples).unwrap();
-        assert_eq!(found[0], Figures { peer: "b".to_owned(), median_ns: 1e8, min_ns: 1e8 });
-        assert_eq!(found[1], Figures { peer: "a".to_owned(), median_ns: 1e9 / 800.0, min_ns: 1e9 / 1_600.0 });
+        let of = |peer: &str, median_ns, min_ns| Figures {
+            peer: peer.to_owned(),
+            median_ns,
+            min_ns,
+            on_cpu: Some(0.5),
+        };
+        assert_eq!(found[0], of("b", 1e8, 1e8));
+        assert_eq!(found[1], of("a", 1e9 / 800.0, 1e9 / 1_600.0));
     }
 
     // Scenario: the shortest possible run on two threads. Guarantee: each peer has a sample for each round and thread.
