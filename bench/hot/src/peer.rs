@@ -13,10 +13,12 @@ use ingest_verify::watch::Signed;
 use ingest_verify::{Kind, Options, Watched};
 use schemas_identity::PublicKey;
 
-/// Room for the large tables of 65,536 devices.
+/// Room for the large tables of 65,536 devices, and for as many bytes of hot ones.
 const TABLE_BYTES_MAX: usize = 4 << 30;
-/// Uses of a key after which our backends have its large table, with a few to spare.
-const TABLE_USES: usize = 40;
+/// Uses of a key after which it gets a larger table: sooner than usual, as no device sends only so often.
+const PROMOTE_AFTER: u32 = 8;
+/// Uses of a key after which our backends have the largest table it can have.
+const TABLE_USES: usize = 2 * PROMOTE_AFTER as usize + 4;
 /// ed25519-dalek's `verify_strict`, the first thing all others are compared with.
 pub const STRICT: &str = "dalek-strict";
 /// ring, the second.
@@ -48,10 +50,19 @@ pub fn expected(peer: &dyn Peer, each: &[bool]) -> Vec<bool> {
     if is_whole_call(peer.name()) { vec![each.iter().all(|good| *good); each.len()] } else { each.to_vec() }
 }
 
+fn options() -> Options {
+    Options {
+        table_bytes_max: TABLE_BYTES_MAX,
+        large_after: PROMOTE_AFTER,
+        hot_after: PROMOTE_AFTER,
+        ..Options::default()
+    }
+}
+
 /// All that run on this machine, ours first; `keys` are those that will occur.
 #[must_use]
 pub fn all(keys: &[PublicKey]) -> Vec<Box<dyn Peer>> {
-    let options = Options { table_bytes_max: TABLE_BYTES_MAX, ..Options::default() };
+    let options = options();
     let mut peers: Vec<Box<dyn Peer>> = Vec::new();
     for kind in Kind::all() {
         if let Some(watched) = Watched::new(kind, options) {
@@ -221,14 +232,14 @@ mod tests {
 
     // Scenario: our backends after their warm-up. Guarantee: no table is built or enlarged while the clock runs.
     #[test]
-    fn warm_backends_have_large_tables() {
+    fn warm_backends_have_hot_tables() {
         let workload = Workload::new(1, Shape { devices: 12, message_bytes: 100, bad_per_mille: 0 }, 64);
         for kind in Kind::all() {
-            let watched = Watched::new(kind, Options::default()).unwrap();
+            let watched = Watched::new(kind, options()).unwrap();
             let mut ours = Ours { name: String::new(), watched };
             warm_up(&mut ours, &workload, 64).unwrap();
             let tables = ours.watched.stats().tables;
-            assert!(tables.small == 0 && tables.large >= 12, "{tables:?}");
+            assert_eq!((tables.small, tables.large, tables.hot), (0, 0, 12));
         }
     }
 

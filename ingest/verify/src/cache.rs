@@ -1,16 +1,24 @@
-//! Tables of keys: a small one at a key's first frame, a large one once it has sent [`PROMOTE_AFTER`], within a bound of
-//! bytes. When there is no room the key that was used longest ago, of those a moving hand meets unused, gives way (second
+//! Tables of keys: a small one at a key's first frame, larger ones once it has sent as many as [`Limits`] says, within a
+//! bound of bytes. When there is no room the key that was used longest ago, of those a moving hand meets unused, gives way (second
 //! chance). It knows no frame and no verdict: a key without a table is the caller's to verify otherwise.
 
 use std::collections::HashMap;
 
 use schemas_identity::PublicKey;
 
-use crate::comb::{LARGE, SMALL, Shape, Table};
+use crate::comb::{HOT, LARGE, SMALL, Shape, Table};
 use crate::point::Point;
 
-/// Frames after which a key gets its large table: what that costs to build is then soon earned back.
-const PROMOTE_AFTER: u32 = 32;
+/// How much memory tables may have, and which keys get larger ones.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) bytes_max: usize,
+    /// Signatures after which a key gets its large table.
+    pub(crate) large_after: u32,
+    /// Signatures after which it gets a hot one, if half of `bytes_max` is enough for all tables then.
+    pub(crate) hot_after: u32,
+}
+
 /// What a key costs beside its table: map entry and slot.
 const SLOT_BYTES: usize = 128;
 
@@ -31,6 +39,8 @@ pub struct Tables {
     pub small: u64,
     /// Keys with a large table.
     pub large: u64,
+    /// Keys with the largest.
+    pub hot: u64,
     /// Bytes of all tables.
     pub bytes: u64,
     /// Tables that gave way to others.
@@ -39,7 +49,7 @@ pub struct Tables {
 
 /// The tables.
 pub(crate) struct Cache {
-    bytes_max: usize,
+    limits: Limits,
     /// Numbers stay while a key has a table; empty places are in `free`.
     slots: Vec<Option<Slot>>,
     free: Vec<usize>,
@@ -54,9 +64,9 @@ fn cost(shape: Shape) -> usize {
 }
 
 impl Cache {
-    pub(crate) fn new(bytes_max: usize) -> Cache {
+    pub(crate) fn new(limits: Limits) -> Cache {
         Cache {
-            bytes_max,
+            limits,
             slots: Vec::new(),
             free: Vec::new(),
             by_key: HashMap::new(),
@@ -80,8 +90,14 @@ impl Cache {
         let slot = self.slots[at].as_mut()?;
         (slot.is_fresh, slot.call) = (true, self.call);
         slot.uses = slot.uses.saturating_add(1);
-        if slot.uses >= PROMOTE_AFTER && slot.table.shape() == SMALL {
-            self.promote(at);
+        let (uses, shape) = (slot.uses, slot.table.shape());
+        if shape == SMALL && uses >= self.limits.large_after {
+            let has_room = self.make_room(cost(LARGE) - cost(SMALL));
+            self.promote(at, LARGE, has_room);
+        } else if shape == LARGE && uses >= self.limits.hot_after {
+            // For speed alone nobody gives way, and new keys find room.
+            let has_room = self.counts.bytes as usize + cost(HOT) - cost(LARGE) <= self.limits.bytes_max / 2;
+            self.promote(at, HOT, has_room);
         }
         Some(at)
     }
@@ -107,28 +123,34 @@ impl Cache {
         };
         self.slots[at] = slot;
         self.by_key.insert(*key, at);
-        self.counts.small += 1;
-        self.counts.bytes += cost(SMALL) as u64;
+        self.count(SMALL, 1);
         Some(at)
     }
 
-    /// Puts a large table in place of the small one, if that room can be had from idle keys.
-    fn promote(&mut self, at: usize) {
-        let has_room = self.make_room(cost(LARGE) - cost(SMALL));
+    /// Puts a larger table in place of a key's, if there is room; else it is asked again after as many frames.
+    fn promote(&mut self, at: usize, shape: Shape, has_room: bool) {
         let Some(slot) = self.slots[at].as_mut() else { return };
-        let Some(point) = Point::decompress(&slot.key).filter(|_| has_room) else {
-            // Asked again after as many frames.
-            slot.uses = 0;
-            return;
+        slot.uses = 0;
+        let Some(point) = Point::decompress(&slot.key).filter(|_| has_room) else { return };
+        let old = slot.table.shape();
+        slot.table = Table::new(&point.neg(), shape);
+        self.count(old, -1);
+        self.count(shape, 1);
+    }
+
+    fn count(&mut self, shape: Shape, change: i64) {
+        let counts = &mut self.counts;
+        let tier = match shape {
+            SMALL => &mut counts.small,
+            LARGE => &mut counts.large,
+            _ => &mut counts.hot,
         };
-        slot.table = Table::new(&point.neg(), LARGE);
-        self.counts.small -= 1;
-        self.counts.large += 1;
-        self.counts.bytes += (cost(LARGE) - cost(SMALL)) as u64;
+        *tier = tier.saturating_add_signed(change);
+        counts.bytes = counts.bytes.saturating_add_signed(change * cost(shape) as i64);
     }
 
     fn fits(&self, bytes: usize) -> bool {
-        self.counts.bytes as usize + bytes <= self.bytes_max
+        self.counts.bytes as usize + bytes <= self.limits.bytes_max
     }
 
     /// Lets idle keys go until `bytes` fit; two rounds of the hand at most.
@@ -154,9 +176,7 @@ impl Cache {
         let Some(gone) = self.slots[at].take() else { return };
         self.free.push(at);
         self.by_key.remove(&gone.key);
-        let shape = gone.table.shape();
-        *(if shape == SMALL { &mut self.counts.small } else { &mut self.counts.large }) -= 1;
-        self.counts.bytes -= cost(shape) as u64;
+        self.count(gone.table.shape(), -1);
         self.counts.evicted += 1;
     }
 }
@@ -171,10 +191,16 @@ mod tests {
         SecretKey::from_seed(&[seed; 32]).public()
     }
 
+    const AFTER: u32 = 32;
+
+    fn cache(bytes_max: usize) -> Cache {
+        Cache::new(Limits { bytes_max, large_after: AFTER, hot_after: AFTER })
+    }
+
     // The bound of bytes holds whatever is asked; what a group uses stays for that group; idle keys give way.
     #[test]
     fn the_bound_holds() {
-        let mut cache = Cache::new(3 * cost(SMALL));
+        let mut cache = cache(3 * cost(SMALL));
         cache.begin();
         let first: Vec<_> = (0..4).map(|seed| cache.find(&key(seed))).collect();
         assert_eq!(first, [Some(0), Some(1), Some(2), None], "no room for a fourth in one group");
@@ -187,14 +213,23 @@ mod tests {
         assert_eq!((cache.counts.small, cache.counts.large), (3, 0), "no room for a large one");
     }
 
-    // A key that goes on sending gets a large table; the counts follow.
+    // A key that goes on sending gets a large table, then a hot one if half the room is enough; the counts follow.
     #[test]
     fn active_keys_are_promoted() {
-        let mut cache = Cache::new(2 * cost(LARGE));
-        for _ in 0..PROMOTE_AFTER {
-            cache.begin();
-            cache.find(&key(1)).unwrap();
+        let large = Tables { large: 1, bytes: cost(LARGE) as u64, ..Tables::default() };
+        let hot = Tables { hot: 1, bytes: cost(HOT) as u64, ..Tables::default() };
+        for (bytes_max, last) in [(2 * cost(HOT), hot), (2 * cost(HOT) - 1, large)] {
+            let mut cache = cache(bytes_max);
+            for _ in 0..AFTER {
+                cache.begin();
+                cache.find(&key(1)).unwrap();
+            }
+            assert_eq!(cache.counts, large);
+            for _ in 0..AFTER {
+                cache.begin();
+                cache.find(&key(1)).unwrap();
+            }
+            assert_eq!(cache.counts, last);
         }
-        assert_eq!(cache.counts, Tables { small: 0, large: 1, bytes: cost(LARGE) as u64, evicted: 0 });
     }
 }

@@ -8,7 +8,8 @@
 //! |---|---|---|---|
 //! | [`SMALL`], a device seen for the first time | 4 x 8 | 4 KB | 60 |
 //! | [`LARGE`], an active device | 13 x 16 | 26 KB | 15 |
-//! | [`BASE`], the base point, shared | 32 x 128 | 512 KB | 0 |
+//! | [`HOT`], a busy one, where there is room to spare | 22 x 32 | 88 KB | 6 |
+//! | [`BASE`], the base point, shared | 26 x 512 | 1.7 MB | 0 |
 
 use crate::point::{Entry, Point, entries};
 
@@ -27,7 +28,8 @@ pub(crate) struct Shape {
 
 pub(crate) const SMALL: Shape = Shape::new(4, 16);
 pub(crate) const LARGE: Shape = Shape::new(5, 4);
-pub(crate) const BASE: Shape = Shape::new(8, 1);
+pub(crate) const HOT: Shape = Shape::new(6, 2);
+pub(crate) const BASE: Shape = Shape::new(10, 1);
 
 impl Shape {
     /// As many windows as 254 bits need: a number has 253, and a digit sign.
@@ -184,7 +186,7 @@ mod tests {
             [0x88, 0x80, 0x7f, 0x10, 0x08, 0xff].map(|byte| Scalar::from_bytes_mod_order([byte; 32])),
         );
         numbers.extend((1..40_u64).map(|seed| Scalar::from(seed).invert()));
-        for shape in [SMALL, LARGE, BASE] {
+        for shape in [SMALL, LARGE, HOT, BASE] {
             let table = Table::new(&base, shape);
             for number in &numbers {
                 let digits = Digits::new(&words(&number.to_bytes()), shape);
@@ -201,7 +203,7 @@ mod tests {
         for byte in 0..=255_u8 {
             let mut number = [byte; 32];
             number[31] &= 0x0f;
-            for shape in [SMALL, LARGE, BASE] {
+            for shape in [SMALL, LARGE, HOT, BASE] {
                 let digits = Digits::new(&words(&number), shape);
                 let mut sum = Scalar::ZERO;
                 for digit in digits.0[..shape.windows].iter().rev() {

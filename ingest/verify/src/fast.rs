@@ -8,8 +8,8 @@ use curve25519_dalek::scalar::Scalar;
 use schemas_identity::PublicKey;
 use sha2::{Digest, Sha512};
 
-use crate::cache::{Cache, Tables};
-use crate::comb::{BASE, Digits, LARGE, SMALL, Table};
+use crate::cache::{Cache, Limits, Tables};
+use crate::comb::{BASE, Digits, HOT, LARGE, SMALL, Table};
 use crate::field::{Fe, invert_all};
 #[cfg(test)]
 use crate::isa::model::Model;
@@ -114,13 +114,13 @@ pub(crate) struct Comb {
 }
 
 impl Comb {
-    /// Builds the base point's table; keys' tables may use `table_bytes_max`.
-    pub(crate) fn new(kind: Kind, table_bytes_max: usize) -> Option<Comb> {
+    /// Builds the base point's table.
+    pub(crate) fn new(kind: Kind, limits: Limits) -> Option<Comb> {
         let base = Point::decompress(&BASE_POINT)?;
         Some(Comb {
             kind,
             base: Table::new(&base, BASE),
-            cache: Cache::new(table_bytes_max),
+            cache: Cache::new(limits),
             steps: Vec::with_capacity(GROUP),
             equations: Vec::with_capacity(GROUP),
             blocks: Vec::with_capacity(8 * GROUP),
@@ -131,6 +131,11 @@ impl Comb {
             inverses: Vec::with_capacity(GROUP),
             scratch: Vec::with_capacity(GROUP),
         })
+    }
+
+    /// Starts over with no tables and other limits.
+    pub(crate) fn forget_tables(&mut self, limits: Limits) {
+        self.cache = Cache::new(limits);
     }
 
     /// As a broken machine would have it: another base point.
@@ -181,7 +186,7 @@ impl Comb {
         if self.kind == Kind::Scalar {
             return self.solve_one_by_one();
         }
-        for shape in [SMALL, LARGE] {
+        for shape in [SMALL, LARGE, HOT] {
             self.order.clear();
             let is_of_shape = |at: &usize| {
                 self.cache.table(self.equations[*at].table).is_some_and(|table| table.shape() == shape)

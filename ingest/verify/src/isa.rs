@@ -107,3 +107,6 @@ pub(crate) trait Multiply: Isa {
 pub(crate) const LIMB_MAX: u64 = (1 << 51) + (1 << 16);
 /// Largest column of a product: five low parts below 2^52, five high ones below 2^51 + 2^18 that count twice.
 pub(crate) const COLUMN_MAX: u64 = 11 << 52;
+
+#[cfg(test)]
+mod tests;

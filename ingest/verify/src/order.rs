@@ -135,3 +135,59 @@ fn pack<I: Isa>(isa: I, s: &[I::V; 24]) -> [I::V; 4] {
         join(isa.shr::<3>(s[9]), isa.shl::<18>(s[10]), isa.shl::<39>(s[11]), isa.splat(0)),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use curve25519_dalek::scalar::Scalar;
+
+    use super::*;
+    use crate::isa::model::Model;
+
+    fn bytes(words: &[u64]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    /// All numbers at once: 0, the largest, L and its neighbours at several heights, and random ones.
+    fn numbers() -> Vec<[u64; 8]> {
+        let mut numbers = vec![[0; 8], [u64::MAX; 8], [0, 0, 0, u64::MAX, 0, 0, 0, u64::MAX]];
+        for height in 0..5 {
+            for change in [-1, 0, 1] {
+                let mut number = [0; 8];
+                number[height..height + 4].copy_from_slice(&ORDER);
+                number[height] = number[height].wrapping_add_signed(change);
+                numbers.push(number);
+            }
+        }
+        let mut word = 1_u64;
+        numbers.extend((0..4_000).map(|_| {
+            std::array::from_fn(|_| {
+                word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                word ^ word >> 29
+            })
+        }));
+        numbers
+    }
+
+    // Numbers of 512 bits reduce to what curve25519-dalek reduces them to, and so below L.
+    #[test]
+    fn reduces_as_dalek() {
+        for number in numbers() {
+            let state = number.map(|word| [word.swap_bytes(); 8]);
+            let reduced = reduce(Model::<8>, state).map(|word| word[5]);
+            let wide: [u8; 64] = bytes(&number).try_into().unwrap();
+            assert_eq!(bytes(&reduced), Scalar::from_bytes_mod_order_wide(&wide).to_bytes(), "{number:x?}");
+            assert!(is_below_order(&reduced));
+        }
+    }
+
+    // s counts only below L: L - 1 does, L does not, as curve25519-dalek says.
+    #[test]
+    fn the_order_is_the_bound() {
+        for number in numbers() {
+            let number: [u64; 4] = std::array::from_fn(|index| number[index]);
+            let encoding: [u8; 32] = bytes(&number).try_into().unwrap();
+            let is_canonical = bool::from(Scalar::from_canonical_bytes(encoding).is_some());
+            assert_eq!(is_below_order(&number), is_canonical, "{number:x?}");
+        }
+    }
+}

@@ -144,3 +144,70 @@ impl<I: Multiply> Field<I> {
         [self.narrow(&e), self.narrow(&f), self.narrow(&g), self.narrow(&h)]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field::Fe;
+    use crate::isa::LANES_MAX;
+    use crate::isa::model::Model;
+    use crate::lanes::canonical;
+
+    /// The number of one lane as the scalar field has it.
+    fn scalar(number: &Five<Model<8>>, lane: usize) -> Fe {
+        Fe::from_limbs(number.map(|limb| limb[lane]))
+    }
+
+    /// Tight numbers, the largest among them, a different one in each lane.
+    fn numbers() -> Vec<Five<Model<8>>> {
+        let mut word = 3_u64;
+        let mut next = || {
+            word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            if word >> 61 == 0 { LIMB_MAX } else { (word >> 8) % (LIMB_MAX + 1) }
+        };
+        let mut numbers: Vec<Five<Model<8>>> =
+            (0..60).map(|_| std::array::from_fn(|_| std::array::from_fn(|_| next()))).collect();
+        numbers.extend([[[LIMB_MAX; LANES_MAX]; 5], [[0; LANES_MAX]; 5]]);
+        numbers
+    }
+
+    // Sums, differences, products and squares in every lane are those of the scalar field.
+    #[test]
+    fn lanes_compute_as_the_scalar_field() {
+        let (field, numbers) = (Field(Model::<8>), numbers());
+        for (a, b) in numbers.iter().flat_map(|a| numbers.iter().map(move |b| (a, b))) {
+            let results = [
+                field.sum(a, b),
+                field.difference(a, b),
+                field.multiply(a, b),
+                field.narrow(&field.square(a)),
+            ];
+            for lane in 0..LANES_MAX {
+                let (x, y) = (scalar(a, lane), scalar(b, lane));
+                let expected = [x.add(&y), x.sub(&y), x.mul(&y), x.square()];
+                for (result, expected) in results.iter().zip(expected) {
+                    assert_eq!(scalar(result, lane).to_bytes(), expected.mul(&Fe::ONE).to_bytes());
+                }
+            }
+        }
+    }
+
+    // Encodings in lanes are the scalar field's: the one below p, also of p itself and its neighbours.
+    #[test]
+    fn encodings_are_canonical() {
+        let mut numbers = numbers();
+        let p = [(1 << 51) - 19, (1 << 51) - 1, (1 << 51) - 1, (1 << 51) - 1, (1 << 51) - 1];
+        for change in [-2, -1, 0, 1, 18, 19] {
+            let mut near = p;
+            near[0] = u64::wrapping_add_signed(near[0], change);
+            numbers.push(near.map(|limb| [limb; LANES_MAX]));
+        }
+        for number in numbers {
+            let words = canonical(Model::<8>, number);
+            for lane in 0..LANES_MAX {
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word[lane].to_le_bytes()).collect();
+                assert_eq!(bytes, scalar(&number, lane).to_bytes());
+            }
+        }
+    }
+}

@@ -218,3 +218,32 @@ fn round<I: Isa>(isa: I, s: &mut [I::V; 8], schedule: &mut [I::V; 16], keys: &[u
     let small1 = isa.xor3(isa.rotate::<19, 45>(w14), isa.rotate::<61, 3>(w14), isa.shr::<6>(w14));
     schedule[at] = isa.add(isa.add(word, small0), isa.add(w9, small1));
 }
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha512};
+
+    use super::*;
+    use crate::isa::model::Model;
+
+    // Messages of every length up to three blocks, beside others of other lengths, hash as the `sha2` crate says.
+    #[test]
+    fn lanes_hash_as_sha2() {
+        let text: Vec<u8> = (0..400_u32).map(|at| (at * 7 + 3) as u8).collect();
+        for length in 0..384 {
+            let lengths: [usize; LANES_MAX] = std::array::from_fn(|lane| (length + 97 * lane) % 385);
+            let mut blocks = Vec::new();
+            let counts = lengths.map(|length| {
+                let (start, cut) = (blocks.len(), length / 3);
+                let count = pad(&mut blocks, &[&text[..cut], &text[cut..length]]);
+                (start, count)
+            });
+            let messages = counts.map(|(start, count)| &blocks[start..start + count]);
+            let state = hash(Model::<8>, &messages);
+            for (lane, length) in lengths.into_iter().enumerate() {
+                let digest: Vec<u8> = state.iter().flat_map(|word| word[lane].to_be_bytes()).collect();
+                assert_eq!(digest, Sha512::digest(&text[..length]).to_vec(), "{length} bytes");
+            }
+        }
+    }
+}

@@ -9,7 +9,7 @@ use prometheus::{IntGauge, IntGaugeVec, Opts};
 type Read = fn(&Stats) -> u64;
 
 /// What of the counters is shown, under which label.
-const SHOWN: [(&str, Read); 9] = [
+const SHOWN: [(&str, Read); 10] = [
     ("checked", |stats| stats.checked),
     ("without_table", |stats| stats.without_table),
     ("sampled", |stats| stats.sampled),
@@ -18,6 +18,7 @@ const SHOWN: [(&str, Read); 9] = [
     ("disagreements", |stats| stats.disagreements),
     ("tables_small", |stats| stats.tables.small),
     ("tables_large", |stats| stats.tables.large),
+    ("tables_hot", |stats| stats.tables.hot),
     ("tables_evicted", |stats| stats.tables.evicted),
 ];
 

@@ -173,4 +173,19 @@ impl Fused for Avx2 {
         let below = on!(_mm256_fmadd_pd(a, b, _mm256_sub_pd(low, above)));
         on!([_mm256_castpd_si256(below), _mm256_castpd_si256(above)])
     }
+    #[inline(always)]
+    fn after(self, factor: __m256d, sum: __m256i) -> (__m256d, __m256i) {
+        on!(after(factor, sum))
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn after(mut factor: __m256d, mut sum: __m256i) -> (__m256d, __m256i) {
+    // SAFETY: no instruction at all; both registers keep their values.
+    unsafe {
+        std::arch::asm!("/* {0} {1} */", inout(ymm_reg) factor, inout(ymm_reg) sum,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    (factor, sum)
 }

@@ -31,6 +31,9 @@ pub(crate) trait Fused: Isa {
     fn float(self, a: Self::V) -> Self::F;
     /// The bits of `below` and `above`.
     fn parts(self, a: Self::F, b: Self::F) -> [Self::V; 2];
+    /// The same two, of which the compiler believes that the factor depends on the sum. Left alone it computes the parts of
+    /// all products before it adds any, and has no registers for them.
+    fn after(self, factor: Self::F, sum: Self::V) -> (Self::F, Self::V);
 }
 
 /// Where columns start: `low[k]` low parts and `low[k - 1]` high ones will be added to column k.
@@ -56,15 +59,24 @@ pub(crate) fn product<I: Fused>(isa: I, a: &[I::V; 5], b: &[I::V; 5]) -> [I::V; 
     for (column, start) in columns.iter_mut().zip(PRODUCT) {
         *column = isa.splat(start);
     }
-    for i in 0..5 {
-        let a = isa.float(a[i]);
-        for j in 0..5 {
-            let [low, high] = isa.parts(a, b[j]);
-            columns[i + j] = isa.add(columns[i + j], low);
-            columns[i + j + 1] = isa.add(columns[i + j + 1], high);
-        }
-    }
+    // Written out, or the compiler keeps a loop, and with it the columns in memory.
+    row(isa, &mut columns, a, &b, 0);
+    row(isa, &mut columns, a, &b, 1);
+    row(isa, &mut columns, a, &b, 2);
+    row(isa, &mut columns, a, &b, 3);
+    row(isa, &mut columns, a, &b, 4);
     columns
+}
+
+/// Limb `i` of a with all of b.
+#[inline(always)]
+fn row<I: Fused>(isa: I, columns: &mut [I::V; 10], a: &[I::V; 5], b: &[I::F; 5], i: usize) {
+    let mut a = isa.float(a[i]);
+    for j in 0..5 {
+        let [low, high] = isa.parts(a, b[j]);
+        columns[i + j] = isa.add(columns[i + j], low);
+        (a, columns[i + j + 1]) = isa.after(a, isa.add(columns[i + j + 1], high));
+    }
 }
 
 /// Pairs of different limbs, which are doubled; then each limb with itself.
@@ -83,7 +95,7 @@ const SELVES: [u64; 10] = {
 /// Ten columns, see [`super::Multiply`].
 #[inline(always)]
 pub(crate) fn square<I: Fused>(isa: I, a: &[I::V; 5]) -> [I::V; 10] {
-    let a = [isa.float(a[0]), isa.float(a[1]), isa.float(a[2]), isa.float(a[3]), isa.float(a[4])];
+    let mut a = [isa.float(a[0]), isa.float(a[1]), isa.float(a[2]), isa.float(a[3]), isa.float(a[4])];
     let mut columns = [isa.splat(0); 10];
     for (k, column) in columns.iter_mut().enumerate() {
         // Half of what each limb with itself has too much is taken off here, before doubling.
@@ -93,7 +105,7 @@ pub(crate) fn square<I: Fused>(isa: I, a: &[I::V; 5]) -> [I::V; 10] {
         for j in i + 1..5 {
             let [low, high] = isa.parts(a[i], a[j]);
             columns[i + j] = isa.add(columns[i + j], low);
-            columns[i + j + 1] = isa.add(columns[i + j + 1], high);
+            (a[i], columns[i + j + 1]) = isa.after(a[i], isa.add(columns[i + j + 1], high));
         }
     }
     for column in &mut columns {

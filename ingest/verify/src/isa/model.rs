@@ -103,4 +103,7 @@ impl<const N: usize> Fused for Model<N> {
         let below = |lane: usize| a[lane].mul_add(b[lane], f64::from_bits(BOTH) - above[lane]);
         [std::array::from_fn(|lane| below(lane).to_bits()), above.map(f64::to_bits)]
     }
+    fn after(self, factor: Self::F, sum: V) -> (Self::F, V) {
+        (factor, sum)
+    }
 }
