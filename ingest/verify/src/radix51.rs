@@ -201,6 +201,12 @@ mod tests {
             let mut near = p;
             near[0] = u64::wrapping_add_signed(near[0], change);
             numbers.push(near.map(|limb| [limb; LANES_MAX]));
+            // One limb that lets no carry through.
+            for index in 1..5 {
+                let mut below = near;
+                below[index] -= 1;
+                numbers.push(below.map(|limb| [limb; LANES_MAX]));
+            }
         }
         for number in numbers {
             let words = canonical(Model::<8>, number);
