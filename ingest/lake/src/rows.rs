@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, FixedSizeBinaryBuilder, Float64Builder, Int32Builder, Int64Builder, ListBuilder,
-    RecordBatch, StringBuilder, TimestampMicrosecondBuilder, UInt8Builder, UInt16Builder, UInt32Builder,
+    ArrayRef, BinaryBuilder, FixedSizeBinaryArray, FixedSizeBinaryBuilder, Float64Array, Float64Builder,
+    Int32Array, Int32Builder, Int64Array, Int64Builder, ListBuilder, NullBufferBuilder, RecordBatch,
+    StringBuilder, TimestampMicrosecondArray, TimestampMicrosecondBuilder, UInt8Array, UInt16Array,
+    UInt16Builder, UInt32Array, UInt32Builder,
 };
 use arrow::compute::{SortColumn, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::DataType;
@@ -16,106 +18,136 @@ use schemas_signals::{Registry, columns};
 use crate::Admitted;
 
 const UTC: &str = "UTC";
+/// Bytes of a boot id.
+const BOOT_BYTES: usize = columns::BOOT_BYTES as usize;
 
 /// Columns that both tables end with: where a row came from.
 struct Origin {
-    flags: Int32Builder,
-    received_at: TimestampMicrosecondBuilder,
-    boot: FixedSizeBinaryBuilder,
-    seq: Int64Builder,
-    leaf: UInt32Builder,
+    flags: Vec<i32>,
+    received_at: Vec<i64>,
+    boot: Vec<u8>,
+    seq: Vec<i64>,
+    leaf: Vec<u32>,
+}
+
+/// Appends a value as often as there are rows.
+fn repeat<T: Copy>(column: &mut Vec<T>, value: T, rows: usize) {
+    column.resize(column.len() + rows, value);
+}
+
+fn utc(values: Vec<i64>) -> TimestampMicrosecondArray {
+    TimestampMicrosecondArray::new(values.into(), None).with_timezone(UTC)
 }
 
 impl Origin {
-    fn new() -> Self {
+    fn with_capacity(rows: usize) -> Self {
         Self {
-            flags: Int32Builder::new(),
-            received_at: TimestampMicrosecondBuilder::new().with_timezone(UTC),
-            boot: FixedSizeBinaryBuilder::new(columns::BOOT_BYTES),
-            seq: Int64Builder::new(),
-            leaf: UInt32Builder::new(),
+            flags: Vec::with_capacity(rows),
+            received_at: Vec::with_capacity(rows),
+            boot: Vec::with_capacity(rows * BOOT_BYTES),
+            seq: Vec::with_capacity(rows),
+            leaf: Vec::with_capacity(rows),
         }
     }
 
-    fn push(&mut self, source: &Source<'_>) -> Result<(), ArrowError> {
-        self.flags.append_value(source.admitted.flags as i32);
-        self.received_at.append_value(source.admitted.received_us);
-        self.boot.append_value(source.boot)?;
-        self.seq.append_value(source.seq);
-        self.leaf.append_value(source.leaf);
-        Ok(())
+    fn push(&mut self, source: &Source<'_>, rows: usize) {
+        repeat(&mut self.flags, source.admitted.flags as i32, rows);
+        repeat(&mut self.received_at, source.admitted.received_us, rows);
+        self.boot.extend(std::iter::repeat_n(source.boot, rows).flatten());
+        repeat(&mut self.seq, source.seq, rows);
+        repeat(&mut self.leaf, source.leaf, rows);
     }
 
-    fn finish(mut self, arrays: &mut Vec<ArrayRef>) {
-        arrays.push(Arc::new(self.flags.finish()));
-        arrays.push(Arc::new(self.received_at.finish()));
-        arrays.push(Arc::new(self.boot.finish()));
-        arrays.push(Arc::new(self.seq.finish()));
-        arrays.push(Arc::new(self.leaf.finish()));
+    fn finish(self, arrays: &mut Vec<ArrayRef>) -> Result<(), ArrowError> {
+        let boot = FixedSizeBinaryArray::try_new(columns::BOOT_BYTES, self.boot.into(), None)?;
+        arrays.push(Arc::new(Int32Array::new(self.flags.into(), None)));
+        arrays.push(Arc::new(utc(self.received_at)));
+        arrays.push(Arc::new(boot));
+        arrays.push(Arc::new(Int64Array::new(self.seq.into(), None)));
+        arrays.push(Arc::new(UInt32Array::new(self.leaf.into(), None)));
+        Ok(())
     }
 }
 
 struct Source<'a> {
     admitted: &'a Admitted,
-    boot: [u8; 8],
+    boot: [u8; BOOT_BYTES],
     seq: i64,
     leaf: u32,
 }
 
+/// One row per sample, column by column: a series appends whole runs, never a row.
 struct Scalars {
-    device: UInt32Builder,
-    signal: UInt16Builder,
-    ts: TimestampMicrosecondBuilder,
-    raw: Int64Builder,
-    num: UInt32Builder,
-    den: UInt32Builder,
-    real: Float64Builder,
-    quality: UInt8Builder,
+    device: Vec<u32>,
+    signal: Vec<u16>,
+    ts: Vec<i64>,
+    raw: Vec<i64>,
+    is_integer: NullBufferBuilder,
+    num: Vec<u32>,
+    den: Vec<u32>,
+    real: Vec<f64>,
+    is_float: NullBufferBuilder,
+    quality: Vec<u8>,
+    has_quality: NullBufferBuilder,
     origin: Origin,
 }
 
+/// Marks a run of rows as having a value or not, and fills the gap of those that have none.
+fn mark<T: Copy + Default>(column: &mut Vec<T>, nulls: &mut NullBufferBuilder, has_value: bool, rows: usize) {
+    if has_value {
+        nulls.append_n_non_nulls(rows);
+    } else {
+        nulls.append_n_nulls(rows);
+        repeat(column, T::default(), rows);
+    }
+}
+
 impl Scalars {
-    fn new() -> Self {
+    fn with_capacity(rows: usize) -> Self {
         Self {
-            device: UInt32Builder::new(),
-            signal: UInt16Builder::new(),
-            ts: TimestampMicrosecondBuilder::new().with_timezone(UTC),
-            raw: Int64Builder::new(),
-            num: UInt32Builder::new(),
-            den: UInt32Builder::new(),
-            real: Float64Builder::new(),
-            quality: UInt8Builder::new(),
-            origin: Origin::new(),
+            device: Vec::with_capacity(rows),
+            signal: Vec::with_capacity(rows),
+            ts: Vec::with_capacity(rows),
+            raw: Vec::with_capacity(rows),
+            is_integer: NullBufferBuilder::new(rows),
+            num: Vec::with_capacity(rows),
+            den: Vec::with_capacity(rows),
+            real: Vec::with_capacity(rows),
+            is_float: NullBufferBuilder::new(rows),
+            quality: Vec::with_capacity(rows),
+            has_quality: NullBufferBuilder::new(rows),
+            origin: Origin::with_capacity(rows),
         }
     }
 
-    fn push(&mut self, source: &Source<'_>, series: &Series<'_>) -> Result<(), ArrowError> {
-        for (index, (ts_us, _, quality)) in series.samples(source.admitted.t0_us).enumerate() {
-            self.device.append_value(source.admitted.device);
-            self.signal.append_value(series.signal as u16);
-            self.ts.append_value(ts_us);
-            self.raw.append_option(series.values.raw_i64(index));
-            self.num.append_value(series.scale.num);
-            self.den.append_value(series.scale.den);
-            self.real.append_option(series.values.real(index));
-            self.quality.append_option(quality);
-            self.origin.push(source)?;
-        }
-        Ok(())
+    fn push(&mut self, source: &Source<'_>, series: &Series<'_>) {
+        let rows = series.len();
+        repeat(&mut self.device, source.admitted.device, rows);
+        repeat(&mut self.signal, series.signal as u16, rows);
+        series.extend_ts_us(source.admitted.t0_us, &mut self.ts);
+        let is_integer = series.values.extend_raw(&mut self.raw);
+        mark(&mut self.raw, &mut self.is_integer, is_integer, rows);
+        repeat(&mut self.num, series.scale.num, rows);
+        repeat(&mut self.den, series.scale.den, rows);
+        let is_float = series.values.extend_real(&mut self.real);
+        mark(&mut self.real, &mut self.is_float, is_float, rows);
+        self.quality.extend_from_slice(series.quality.unwrap_or_default());
+        mark(&mut self.quality, &mut self.has_quality, series.quality.is_some(), rows);
+        self.origin.push(source, rows);
     }
 
     fn finish(mut self) -> Result<RecordBatch, ArrowError> {
         let mut arrays: Vec<ArrayRef> = vec![
-            Arc::new(self.device.finish()),
-            Arc::new(self.signal.finish()),
-            Arc::new(self.ts.finish()),
-            Arc::new(self.raw.finish()),
-            Arc::new(self.num.finish()),
-            Arc::new(self.den.finish()),
-            Arc::new(self.real.finish()),
-            Arc::new(self.quality.finish()),
+            Arc::new(UInt32Array::new(self.device.into(), None)),
+            Arc::new(UInt16Array::new(self.signal.into(), None)),
+            Arc::new(utc(self.ts)),
+            Arc::new(Int64Array::try_new(self.raw.into(), self.is_integer.finish())?),
+            Arc::new(UInt32Array::new(self.num.into(), None)),
+            Arc::new(UInt32Array::new(self.den.into(), None)),
+            Arc::new(Float64Array::try_new(self.real.into(), self.is_float.finish())?),
+            Arc::new(UInt8Array::try_new(self.quality.into(), self.has_quality.finish())?),
         ];
-        self.origin.finish(&mut arrays);
+        self.origin.finish(&mut arrays)?;
         RecordBatch::try_new(columns::scalar_schema(), arrays)
     }
 }
@@ -131,6 +163,7 @@ struct Waves {
     raw: ListBuilder<Int64Builder>,
     real: ListBuilder<Float64Builder>,
     quality: BinaryBuilder,
+    scratch: (Vec<i64>, Vec<f64>),
     origin: Origin,
 }
 
@@ -147,11 +180,12 @@ impl Waves {
             raw: ListBuilder::new(Int64Builder::new()).with_field(columns::list_item(DataType::Int64)),
             real: ListBuilder::new(Float64Builder::new()).with_field(columns::list_item(DataType::Float64)),
             quality: BinaryBuilder::new(),
-            origin: Origin::new(),
+            scratch: (Vec::new(), Vec::new()),
+            origin: Origin::with_capacity(0),
         }
     }
 
-    fn push(&mut self, source: &Source<'_>, series: &Series<'_>) -> Result<(), ArrowError> {
+    fn push(&mut self, source: &Source<'_>, series: &Series<'_>) {
         let t0_us = source.admitted.t0_us;
         self.device.append_value(source.admitted.device);
         self.signal.append_value(series.signal as u16);
@@ -160,18 +194,17 @@ impl Waves {
         self.period_us.append_value(series.period_us as i64);
         self.num.append_value(series.scale.num);
         self.den.append_value(series.scale.den);
-        let integers = series.values.is_integer();
-        for index in 0..series.len() {
-            if let Some(raw) = series.values.raw_i64(index) {
-                self.raw.values().append_value(raw);
-            } else if let Some(real) = series.values.real(index) {
-                self.real.values().append_value(real);
-            }
-        }
-        self.raw.append(integers);
-        self.real.append(!integers);
+        let (raw, real) = &mut self.scratch;
+        raw.clear();
+        real.clear();
+        let is_integer = series.values.extend_raw(raw);
+        let is_float = series.values.extend_real(real);
+        self.raw.values().append_slice(raw);
+        self.real.values().append_slice(real);
+        self.raw.append(is_integer);
+        self.real.append(is_float);
         self.quality.append_option(series.quality);
-        self.origin.push(source)
+        self.origin.push(source, 1);
     }
 
     fn finish(mut self) -> Result<RecordBatch, ArrowError> {
@@ -187,7 +220,7 @@ impl Waves {
             Arc::new(self.real.finish()),
             Arc::new(self.quality.finish()),
         ];
-        self.origin.finish(&mut arrays);
+        self.origin.finish(&mut arrays)?;
         RecordBatch::try_new(columns::wave_schema(), arrays)
     }
 }
@@ -201,19 +234,24 @@ pub(crate) struct Rows {
 
 /// Rows of frames in the order given; the first one is leaf `first_leaf`.
 pub(crate) fn rows(frames: &[Admitted], first_leaf: u32) -> Result<Rows, ArrowError> {
-    let mut scalars = Scalars::new();
+    let mut parsed = Vec::with_capacity(frames.len());
+    for admitted in frames {
+        parsed
+            .push(Frame::parse(&admitted.frame).map_err(|error| ArrowError::ParseError(error.to_string()))?);
+    }
+    // Waveforms take more room here than they need, for a moment; the columns of samples never grow.
+    let samples = parsed.iter().flat_map(Frame::series).map(|series| series.len()).sum();
+    let mut scalars = Scalars::with_capacity(samples);
     let mut waves = Waves::new();
-    for (admitted, leaf) in frames.iter().zip(first_leaf..) {
-        let frame =
-            Frame::parse(&admitted.frame).map_err(|error| ArrowError::ParseError(error.to_string()))?;
+    for ((admitted, frame), leaf) in frames.iter().zip(&parsed).zip(first_leaf..) {
         let source = Source { admitted, boot: *frame.boot().as_bytes(), seq: frame.seq() as i64, leaf };
         for series in frame.series() {
             // A signal that the registry does not know was dropped by the verdict; its bytes stay in the frame.
             let Some(signal) = Registry::builtin().by_id(series.signal) else { continue };
             if columns::is_wave(signal, series.period_us, series.len()) {
-                waves.push(&source, &series)?;
+                waves.push(&source, &series);
             } else {
-                scalars.push(&source, &series)?;
+                scalars.push(&source, &series);
             }
         }
     }
@@ -266,4 +304,85 @@ pub(crate) fn evidence(frames: &[Admitted]) -> Result<RecordBatch, ArrowError> {
         Arc::new(bytes.finish()),
     ];
     RecordBatch::try_new(columns::frames_schema(), arrays)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::{
+        Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type,
+    };
+    use schemas_frame::{Code, FrameBuilder, OutDeltas, OutSeries, OutValues, Scale};
+    use schemas_identity::{BootId, SecretKey};
+
+    use super::*;
+
+    fn series(
+        signal: u32,
+        values: OutValues,
+        deltas: Option<OutDeltas>,
+        quality: Option<Vec<u8>>,
+    ) -> OutSeries {
+        let period_us = if deltas.is_some() { 0 } else { 1_500_000 };
+        OutSeries { signal, offset_us: 250, period_us, scale: Scale::ONE, values, deltas, quality }
+    }
+
+    fn admitted() -> Vec<Admitted> {
+        let all = vec![
+            series(1, OutValues::U8(vec![60, 61, 62]), None, Some(vec![0, 1, 2])),
+            series(2, OutValues::I16(vec![-5, 6]), Some(OutDeltas::U16(vec![800, 900])), None),
+            series(3, OutValues::F32(vec![36.5]), None, None),
+            series(65_000, OutValues::U8(vec![9]), None, None),
+            series(4, OutValues::F64(vec![0.25, -1.5]), None, Some(vec![7, 8])),
+        ];
+        let frame = |seq: u64| {
+            let builder = FrameBuilder::new(BootId([seq as u8; 8]), seq, [0; 16], Some(1_000_000), 5);
+            let builder = all.iter().cloned().fold(builder, FrameBuilder::series);
+            let frame = builder.sign(&SecretKey::from_seed(&[3; 32])).unwrap().into();
+            let received_us = 2_000_000 + seq as i64;
+            Admitted {
+                position: seq,
+                device: 40,
+                t0_us: 1_000_000,
+                received_us,
+                flags: 4,
+                code: Code::Ok,
+                frame,
+            }
+        };
+        (1..4).map(frame).collect()
+    }
+
+    // Guarantee: columns hold, row by row, what the samples of the frames are; unknown signals have no rows.
+    #[test]
+    fn columns_are_the_samples() {
+        let frames = admitted();
+        let scalar = rows(&frames, 5).unwrap().scalar;
+        let column = |name: &str| scalar.column_by_name(name).unwrap().clone();
+        let (raw, real, quality) = (column("raw"), column("real"), column("quality"));
+        let mut row = 0;
+        for (admitted, leaf) in frames.iter().zip(5..) {
+            let frame = Frame::parse(&admitted.frame).unwrap();
+            for series in frame.series().filter(|series| series.signal != 65_000) {
+                for (at, (ts_us, _, mark)) in series.samples(admitted.t0_us).enumerate() {
+                    assert_eq!(column("device").as_primitive::<UInt32Type>().value(row), admitted.device);
+                    assert_eq!(
+                        u32::from(column("signal").as_primitive::<UInt16Type>().value(row)),
+                        series.signal
+                    );
+                    assert_eq!(column("ts").as_primitive::<TimestampMicrosecondType>().value(row), ts_us);
+                    let (raw, real) = (raw.as_primitive::<Int64Type>(), real.as_primitive::<Float64Type>());
+                    assert_eq!(raw.iter().nth(row).unwrap(), series.values.raw_i64(at));
+                    assert_eq!(real.iter().nth(row).unwrap(), series.values.real(at));
+                    assert_eq!(quality.as_primitive::<UInt8Type>().iter().nth(row).unwrap(), mark);
+                    assert_eq!(column("flags").as_primitive::<Int32Type>().value(row), 4);
+                    assert_eq!(column("seq").as_primitive::<Int64Type>().value(row), frame.seq() as i64);
+                    assert_eq!(column("boot").as_fixed_size_binary().value(row), frame.boot().as_bytes());
+                    assert_eq!(column("leaf").as_primitive::<UInt32Type>().value(row), leaf);
+                    row += 1;
+                }
+            }
+        }
+        assert_eq!((row, scalar.num_rows()), (24, 24));
+    }
 }

@@ -86,6 +86,30 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Appends every integer, unscaled, and gives `true`; floats append nothing. One pass over the slice: for columns.
+    pub fn extend_raw(&self, out: &mut Vec<i64>) -> bool {
+        match self {
+            Values::U8(slice) => out.extend(slice.iter().map(|b| i64::from(*b))),
+            Values::U16(slice) => out.extend(slice.iter().map(|b| i64::from(u16::from_le_bytes(*b)))),
+            Values::U32(slice) => out.extend(slice.iter().map(|b| i64::from(u32::from_le_bytes(*b)))),
+            Values::I8(slice) => out.extend(slice.iter().map(|b| i64::from(b.cast_signed()))),
+            Values::I16(slice) => out.extend(slice.iter().map(|b| i64::from(i16::from_le_bytes(*b)))),
+            Values::I32(slice) => out.extend(slice.iter().map(|b| i64::from(i32::from_le_bytes(*b)))),
+            Values::F32(_) | Values::F64(_) => return false,
+        }
+        true
+    }
+
+    /// Appends every float and gives `true`; integers append nothing. One pass over the slice: for columns.
+    pub fn extend_real(&self, out: &mut Vec<f64>) -> bool {
+        match self {
+            Values::F32(slice) => out.extend(slice.iter().map(|b| f64::from(f32::from_le_bytes(*b)))),
+            Values::F64(slice) => out.extend(slice.iter().map(|b| f64::from_le_bytes(*b))),
+            _ => return false,
+        }
+        true
+    }
+
     /// The typed array tag.
     pub const fn tag(&self) -> u8 {
         match self {
@@ -242,6 +266,20 @@ impl<'a> Series<'a> {
     /// When the last sample was taken; see [`Series::ts_us`].
     pub fn ts_last_us(&self, t0_us: i64) -> i64 {
         self.ts_us(self.len().saturating_sub(1), t0_us)
+    }
+
+    /// Appends when each sample was taken, given the frame's t0: what [`Series::samples`] gives, for columns.
+    pub fn extend_ts_us(&self, t0_us: i64, out: &mut Vec<i64>) {
+        let (count, last) = (self.len() as u64, self.ts_last_us(t0_us));
+        let is_near = self.deltas.is_none() && last < i64::MAX && self.offset_us <= i64::MAX as u64;
+        let (Some(first), Ok(period_us)) =
+            (t0_us.checked_add_unsigned(self.offset_us).filter(|_| is_near), i64::try_from(self.period_us))
+        else {
+            out.extend(self.samples(t0_us).map(|(ts_us, _, _)| ts_us));
+            return;
+        };
+        // No sum saturates: the last one is the largest, and it did not.
+        out.extend((0..count).map(|index| first.wrapping_add(period_us.wrapping_mul(index.cast_signed()))));
     }
 
     /// Every sample in order as `(ts_us, value, quality)`, given the frame's t0.

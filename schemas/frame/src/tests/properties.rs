@@ -87,6 +87,26 @@ proptest! {
         prop_assert!(verify_all(&Reference, vec![(frame, key().public())]).remove(0).is_ok());
     }
 
+    /// Columns of a series are its samples, whatever the times: also where they saturate.
+    #[test]
+    fn columns_are_samples(builder in builder(), t0_us in prop_oneof![any::<i64>(), i64::MAX - (1 << 50)..=i64::MAX]) {
+        let bytes = builder.sign(&key()).unwrap();
+        for series in Frame::parse(&bytes).unwrap().series() {
+            // Something stands before: columns are appended to.
+            let (mut ts, mut raw, mut real) = (vec![7], vec![7], vec![7.0]);
+            series.extend_ts_us(t0_us, &mut ts);
+            prop_assert_eq!(series.values.extend_raw(&mut raw), series.values.is_integer());
+            prop_assert_eq!(series.values.extend_real(&mut real), !series.values.is_integer());
+            let expected: Vec<i64> = series.samples(t0_us).map(|(ts_us, _, _)| ts_us).collect();
+            prop_assert_eq!(&ts[1..], expected);
+            let expected: Vec<i64> = (0..series.len()).filter_map(|at| series.values.raw_i64(at)).collect();
+            prop_assert_eq!(&raw[1..], expected);
+            let bits: Vec<u64> = real[1..].iter().map(|value| value.to_bits()).collect();
+            let expected = (0..series.len()).filter_map(|at| series.values.real(at)).map(f64::to_bits);
+            prop_assert_eq!(bits, expected.collect::<Vec<u64>>());
+        }
+    }
+
     /// Any bytes at all give a frame or an error; a frame of known keys is the encoding of its own fields.
     #[test]
     fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
