@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use schemas_evidence::{DeviceRange, Ledger};
+use schemas_evidence::{Blake3Frames, DeviceRange, FrameHasher, Ledger};
 use schemas_frame::{Code, Frame};
 
 pub use audit::{Finding, Progress, audit};
@@ -51,12 +51,14 @@ pub struct Options {
     pub dir: PathBuf,
     /// See [`TAIL_BYTES_MAX`].
     pub tail_bytes_max: u64,
+    /// Hashes frames and trees; the default does so one by one.
+    pub hasher: Arc<dyn FrameHasher>,
 }
 
 impl Options {
     /// Defaults in a directory.
     pub fn new(dir: impl Into<PathBuf>) -> Options {
-        Options { dir: dir.into(), tail_bytes_max: TAIL_BYTES_MAX }
+        Options { dir: dir.into(), tail_bytes_max: TAIL_BYTES_MAX, hasher: Arc::new(Blake3Frames) }
     }
 }
 

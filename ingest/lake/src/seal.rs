@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use schemas_evidence::{BatchManifest, Blake3Frames, DeviceRange, FileKind, Hash32, frame_leaf, merkle};
+use schemas_evidence::{BatchManifest, DeviceRange, FileKind, Hash32};
 use schemas_frame::Frame;
 
 use crate::view::SealedBatch;
@@ -70,8 +70,9 @@ impl Lake {
     }
 
     fn write(&self, frames: &[Admitted]) -> Result<BatchManifest, LakeError> {
-        let leaves: Vec<Hash32> = frames.iter().map(|admitted| frame_leaf(&admitted.frame)).collect();
-        let root = merkle::root::<Blake3Frames>(&leaves);
+        let hasher = &self.options.hasher;
+        let bytes: Vec<&[u8]> = frames.iter().map(|admitted| admitted.frame.as_ref()).collect();
+        let root = hasher.root(&hasher.leaves(&bytes));
         let wal_from = frames.iter().map(|frame| frame.position).min().unwrap_or(0);
         let wal_to = frames.iter().map(|frame| frame.position + 1).max().unwrap_or(0);
         let batch = batch_id(&root, wal_from);

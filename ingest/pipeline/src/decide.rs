@@ -8,7 +8,9 @@ use ingest_devices::{Ask, Gated, Limits, Standing, Windows, assess, key_for, mos
 use ingest_intake::admission::Received;
 use ingest_intake::{Drain, Inbox, Reply, Submission};
 use ingest_lake::{Admitted, Lake, LakeError};
+use ingest_verify::hashes::SideBySide;
 use ingest_wal::{Record, Wal, WalError};
+use schemas_evidence::Hash32;
 use schemas_frame::{Code, DeviceReport, Frame, Verdict, VerifiedFrame, Verifier, flags, verify_all};
 use schemas_identity::{BootId, DeviceNumber, Register, ShortId};
 use schemas_signals::Registry;
@@ -26,6 +28,20 @@ const RETRY_HINT: &str = "the server is busy or its disk is full: send the same 
 enum Fate {
     Kept { admitted: Admitted, name: ShortId, verdict: Verdict, readings: u64 },
     Decided { name: Option<(DeviceNumber, ShortId)>, verdict: Verdict },
+}
+
+/// A verified frame as it came.
+struct Arrival {
+    bytes: bytes::Bytes,
+    /// [`Frame::digest16`], computed for a whole group side by side.
+    digest: [u8; 16],
+    received_us: i64,
+}
+
+fn first16(digest: &Hash32) -> [u8; 16] {
+    let mut first = [0; 16];
+    first.copy_from_slice(&digest[..16]);
+    first
 }
 
 /// State of the deciding thread.
@@ -157,9 +173,14 @@ impl Decider {
             }
         }
         let verified = verify_all(self.verifier.as_ref(), candidates);
-        for ((at, gated, bytes), result) in gates.into_iter().zip(verified) {
+        let frames: Vec<&[u8]> = gates.iter().map(|(_, _, bytes)| bytes.as_ref()).collect();
+        let digests = SideBySide.digests(&frames);
+        for (((at, gated, bytes), result), digest) in gates.into_iter().zip(verified).zip(digests) {
             let fate = match result {
-                Ok(frame) => self.judge(&register, &frame, &gated, bytes, received_us),
+                Ok(frame) => {
+                    let arrival = Arrival { bytes, digest: first16(&digest), received_us };
+                    self.judge(&register, &frame, &gated, arrival)
+                }
                 Err(frame) => {
                     let verdict = verdict_of(&frame, Code::SigBad, 0, hint_of(Code::SigBad));
                     Fate::Decided { name: None, verdict }
@@ -186,14 +207,14 @@ impl Decider {
         register: &Register,
         frame: &VerifiedFrame<'_>,
         gated: &Gated,
-        bytes: bytes::Bytes,
-        received_us: i64,
+        arrival: Arrival,
     ) -> Fate {
+        let Arrival { bytes, digest, received_us } = arrival;
         let ask = Ask {
             device: gated.device,
             boot: frame.boot(),
             seq: frame.seq(),
-            digest: frame.digest16(),
+            digest,
             prev: frame.prev(),
             is_revoked: gated.standing.is_revoked(),
         };

@@ -103,6 +103,34 @@ pub(crate) trait Multiply: Isa {
     fn square(self, a: &[Self::V; 5]) -> [Self::V; 10];
 }
 
+/// Rows of 32-bit words that are worked on side by side.
+pub(crate) const ROWS: usize = 8;
+
+/// A machine with eight lanes of 32 bits. Arithmetic wraps.
+pub(crate) trait Isa32: Copy {
+    /// A word in each lane.
+    type W: Copy;
+
+    /// The same word in all lanes.
+    fn splat32(self, value: u32) -> Self::W;
+    /// One word per lane.
+    fn load32(self, values: &[u32; ROWS]) -> Self::W;
+    /// One word per lane.
+    fn store32(self, vector: Self::W) -> [u32; ROWS];
+    /// Vector `i` has word `i` of each row.
+    fn columns32(self, rows: &[[u32; 16]; ROWS]) -> [Self::W; 16];
+    /// All ones in the lanes whose bit is set.
+    fn mask32(self, bits: u8) -> Self::W;
+    /// a + b
+    fn add32(self, a: Self::W, b: Self::W) -> Self::W;
+    /// a ^ b
+    fn xor32(self, a: Self::W, b: Self::W) -> Self::W;
+    /// Bit by bit: `yes` where the mask has a one.
+    fn choose32(self, mask: Self::W, yes: Self::W, no: Self::W) -> Self::W;
+    /// Rotation to the right; LEFT is 32 - RIGHT.
+    fn rotate32<const RIGHT: i32, const LEFT: i32>(self, a: Self::W) -> Self::W;
+}
+
 /// Largest limb of a factor: 2^51 and what carries may leave on top.
 pub(crate) const LIMB_MAX: u64 = (1 << 51) + (1 << 16);
 /// Largest column of a product: five low parts below 2^52, five high ones below 2^51 + 2^18 that count twice.

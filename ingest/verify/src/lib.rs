@@ -13,14 +13,17 @@
 //! | `sha512`, `order` | hashing and reduction modulo L in lanes |
 //! | `lanes` | signatures side by side, written once for all machines |
 //! | `fast` | a group of signatures, the choice of the machine |
+//! | `blake3x8`, [`hashes`] | BLAKE3 of frames and of tree nodes, eight at a time |
 //! | [`watch`] | self-test, re-checks by the reference, fallback |
 //!
 //! It chooses no keys, keeps no queue and spawns no thread: the pipeline hands it slices.
 
+mod blake3x8;
 mod cache;
 mod comb;
 mod fast;
 mod field;
+pub mod hashes;
 mod isa;
 mod lanes;
 mod order;

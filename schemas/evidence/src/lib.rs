@@ -42,7 +42,7 @@ pub use evidence::{
 pub use ledger::{Anchor, AnchorError, Ledger, LedgerError, Receipt, Ticket};
 pub use manifest::{BatchManifest, DeviceRange, FileKind, FileRef, ManifestError};
 pub use memory::{MemoryAnchor, MemoryLedger};
-pub use merkle::{Blake3Frames, Hash32, ProofError, Sha256Rfc6962, TreeHash, frame_leaf};
+pub use merkle::{Blake3Frames, FrameHasher, Hash32, ProofError, Sha256Rfc6962, TreeHash, frame_leaf};
 pub use note::{KeyKind, NoteError, NoteKey};
 pub use policy::{Policy, PolicyError, PolicyParseError};
 pub use proof::{TlogProof, TlogProofError};

@@ -62,6 +62,25 @@ impl TreeHash for Blake3Frames {
     }
 }
 
+/// Hashes a batch's frames and its tree, many at once if it can. Whatever it does, leaves and root are those of
+/// [`Blake3Frames`], which is the reference.
+pub trait FrameHasher: Send + Sync + std::fmt::Debug {
+    /// [`frame_leaf`] of each, in order.
+    fn leaves(&self, frames: &[&[u8]]) -> Vec<Hash32>;
+    /// [`root`] of these leaves.
+    fn root(&self, leaves: &[Hash32]) -> Hash32;
+}
+
+impl FrameHasher for Blake3Frames {
+    fn leaves(&self, frames: &[&[u8]]) -> Vec<Hash32> {
+        frames.iter().map(|frame| frame_leaf(frame)).collect()
+    }
+
+    fn root(&self, leaves: &[Hash32]) -> Hash32 {
+        root::<Blake3Frames>(leaves)
+    }
+}
+
 /// The log tree: SHA-256 with the prefixes of RFC 6962, section 2.1.
 #[derive(Debug, Clone, Copy)]
 pub struct Sha256Rfc6962;

@@ -143,8 +143,11 @@ fn open_rooms(config: &Config, is_dev: bool, data: &DataDir) -> anyhow::Result<R
     if let Some(operator) = &dev_operator {
         register_dev_maker(&statements, &config.origin, operator)?;
     }
-    let lake = Lake::open(ingest_lake::Options::new(data.folder("lake")), ledger.clone())
-        .context("cannot open the lake")?;
+    let options = ingest_lake::Options {
+        hasher: Arc::new(ingest_verify::hashes::SideBySide),
+        ..ingest_lake::Options::new(data.folder("lake"))
+    };
+    let lake = Lake::open(options, ledger.clone()).context("cannot open the lake")?;
     let lake = Arc::new(lake);
     let admission_options = AdmissionOptions {
         bytes_max: config.intake.queue_bytes_max,

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::fused::{self, BOTH, Fused, HIGH, LOW};
-use super::{Isa, LANES_MAX, Multiply, Program};
+use super::{Isa, Isa32, LANES_MAX, Multiply, Program, ROWS};
 
 /// Exists only where the CPU has AVX2 and FMA.
 #[derive(Debug, Clone, Copy)]
@@ -143,6 +143,93 @@ impl Isa for Avx2 {
             // SAFETY: a prefetch reads nothing and never faults; SSE is part of x86-64.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
         }
+    }
+}
+
+/// Eight words in memory, any alignment.
+#[inline(always)]
+fn load32(_: Avx2, words: &[u32; 8]) -> __m256i {
+    // SAFETY: the machine's value exists only where the CPU has AVX2; the reference covers the 32 bytes read.
+    unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
+}
+
+/// Eight rows of eight words: exchanges of neighbours, of pairs, of fours.
+#[inline(always)]
+fn turn(machine: Avx2, rows: &[[u32; 16]; ROWS], half: usize) -> [__m256i; 8] {
+    let mut r = [machine.splat(0); 8];
+    for (vector, row) in r.iter_mut().zip(rows) {
+        if let ([low, high], []) = row.as_chunks::<8>() {
+            *vector = load32(machine, if half == 0 { low } else { high });
+        }
+    }
+    let mut pairs = [r[0]; 8];
+    for index in [0, 2, 4, 6] {
+        pairs[index] = on!(_mm256_unpacklo_epi32(r[index], r[index + 1]));
+        pairs[index + 1] = on!(_mm256_unpackhi_epi32(r[index], r[index + 1]));
+    }
+    let mut fours = [r[0]; 8];
+    for index in [0, 4] {
+        for high in [0, 1] {
+            let (a, b) = (pairs[index + high], pairs[index + 2 + high]);
+            fours[index + 2 * high] = on!(_mm256_unpacklo_epi64(a, b));
+            fours[index + 2 * high + 1] = on!(_mm256_unpackhi_epi64(a, b));
+        }
+    }
+    let mut columns = [r[0]; 8];
+    for index in 0..4 {
+        columns[index] = on!(_mm256_permute2x128_si256::<0x20>(fours[index], fours[index + 4]));
+        columns[index + 4] = on!(_mm256_permute2x128_si256::<0x31>(fours[index], fours[index + 4]));
+    }
+    columns
+}
+
+impl Isa32 for Avx2 {
+    type W = __m256i;
+
+    #[inline(always)]
+    fn splat32(self, value: u32) -> __m256i {
+        on!(_mm256_set1_epi32(value.cast_signed()))
+    }
+    #[inline(always)]
+    fn load32(self, values: &[u32; ROWS]) -> __m256i {
+        load32(self, values)
+    }
+    #[inline(always)]
+    fn store32(self, vector: __m256i) -> [u32; ROWS] {
+        let mut values = [0; ROWS];
+        // SAFETY: the CPU has AVX2; the array's 32 bytes are written.
+        unsafe { _mm256_storeu_si256(values.as_mut_ptr().cast(), vector) };
+        values
+    }
+    #[inline(always)]
+    fn columns32(self, rows: &[[u32; 16]; ROWS]) -> [__m256i; 16] {
+        let (low, high) = (turn(self, rows, 0), turn(self, rows, 1));
+        let mut columns = [low[0]; 16];
+        for index in 0..8 {
+            (columns[index], columns[index + 8]) = (low[index], high[index]);
+        }
+        columns
+    }
+    #[inline(always)]
+    fn mask32(self, bits: u8) -> __m256i {
+        let lanes = on!(_mm256_set_epi32(128, 64, 32, 16, 8, 4, 2, 1));
+        on!(_mm256_cmpeq_epi32(_mm256_and_si256(self.splat32(u32::from(bits)), lanes), lanes))
+    }
+    #[inline(always)]
+    fn add32(self, a: __m256i, b: __m256i) -> __m256i {
+        on!(_mm256_add_epi32(a, b))
+    }
+    #[inline(always)]
+    fn xor32(self, a: __m256i, b: __m256i) -> __m256i {
+        on!(_mm256_xor_si256(a, b))
+    }
+    #[inline(always)]
+    fn choose32(self, mask: __m256i, yes: __m256i, no: __m256i) -> __m256i {
+        on!(_mm256_blendv_epi8(no, yes, mask))
+    }
+    #[inline(always)]
+    fn rotate32<const RIGHT: i32, const LEFT: i32>(self, a: __m256i) -> __m256i {
+        on!(_mm256_or_si256(_mm256_srli_epi32::<RIGHT>(a), _mm256_slli_epi32::<LEFT>(a)))
     }
 }
 

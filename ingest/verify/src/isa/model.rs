@@ -1,7 +1,7 @@
 //! A machine of `N` lanes in plain Rust: what each operation means. For tests, which run the lane code on it everywhere.
 
 use super::fused::{self, BOTH, Fused, HIGH, LOW};
-use super::{Isa, LANES_MAX, Multiply};
+use super::{Isa, Isa32, LANES_MAX, Multiply, ROWS};
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Model<const N: usize>;
@@ -105,5 +105,37 @@ impl<const N: usize> Fused for Model<N> {
     }
     fn after(self, factor: Self::F, sum: V) -> (Self::F, V) {
         (factor, sum)
+    }
+}
+
+impl<const N: usize> Isa32 for Model<N> {
+    type W = [u32; ROWS];
+
+    fn splat32(self, value: u32) -> Self::W {
+        [value; ROWS]
+    }
+    fn load32(self, values: &[u32; ROWS]) -> Self::W {
+        *values
+    }
+    fn store32(self, vector: Self::W) -> [u32; ROWS] {
+        vector
+    }
+    fn columns32(self, rows: &[[u32; 16]; ROWS]) -> [Self::W; 16] {
+        std::array::from_fn(|word| std::array::from_fn(|row| rows[row][word]))
+    }
+    fn mask32(self, bits: u8) -> Self::W {
+        std::array::from_fn(|lane| if bits >> lane & 1 == 1 { u32::MAX } else { 0 })
+    }
+    fn add32(self, a: Self::W, b: Self::W) -> Self::W {
+        std::array::from_fn(|lane| a[lane].wrapping_add(b[lane]))
+    }
+    fn xor32(self, a: Self::W, b: Self::W) -> Self::W {
+        std::array::from_fn(|lane| a[lane] ^ b[lane])
+    }
+    fn choose32(self, mask: Self::W, yes: Self::W, no: Self::W) -> Self::W {
+        std::array::from_fn(|lane| (yes[lane] & mask[lane]) | (no[lane] & !mask[lane]))
+    }
+    fn rotate32<const RIGHT: i32, const LEFT: i32>(self, a: Self::W) -> Self::W {
+        a.map(|word| word.rotate_right(RIGHT.cast_unsigned()))
     }
 }

@@ -88,6 +88,40 @@ impl<const N: usize, I: Multiply> Program<I> for Agree<N> {
     }
 }
 
+/// The 32-bit operations of a machine.
+struct Agree32;
+
+impl<I: Isa32> Program<I> for Agree32 {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, machine: I) {
+        let (model, mut dice) = (Model::<4>, Dice(13));
+        for _ in 0..2_000 {
+            let mut words = || -> [u32; ROWS] { std::array::from_fn(|_| dice.word() as u32) };
+            let (p, q, r) = (words(), words(), words());
+            let (a, b, c) = (machine.load32(&p), machine.load32(&q), machine.load32(&r));
+            let mask = (machine.mask32(p[0] as u8), model.mask32(p[0] as u8));
+            let pairs = [
+                (machine.splat32(p[1]), model.splat32(p[1])),
+                (machine.add32(a, b), model.add32(p, q)),
+                (machine.xor32(a, b), model.xor32(p, q)),
+                (machine.choose32(mask.0, b, c), model.choose32(mask.1, q, r)),
+                (machine.rotate32::<16, 16>(a), model.rotate32::<16, 16>(p)),
+                (machine.rotate32::<7, 25>(a), model.rotate32::<7, 25>(p)),
+            ];
+            for (at, (real, meant)) in pairs.into_iter().enumerate() {
+                assert_eq!(machine.store32(real), meant, "operation {at}");
+            }
+            let rows: [[u32; 16]; ROWS] =
+                std::array::from_fn(|_| std::array::from_fn(|_| dice.word() as u32));
+            for (real, meant) in machine.columns32(&rows).into_iter().zip(model.columns32(&rows)) {
+                assert_eq!(machine.store32(real), meant);
+            }
+        }
+    }
+}
+
 /// Products and squares of a machine, as whole numbers modulo p.
 struct Products;
 
@@ -136,7 +170,10 @@ fn machines_agree_with_the_model() {
     #[cfg(target_arch = "x86_64")]
     {
         match avx2::Avx2::here() {
-            Some(machine) => machine.run(Agree::<4>),
+            Some(machine) => {
+                machine.run(Agree::<4>);
+                machine.run(Agree32);
+            }
             None => eprintln!("skipped: no AVX2 and FMA here"),
         }
         match avx512::Avx512::here() {
