@@ -328,7 +328,7 @@ mod tests {
     }
 
     fn admitted() -> Vec<Admitted> {
-        let all = vec![
+        let all = [
             series(1, OutValues::U8(vec![60, 61, 62]), None, Some(vec![0, 1, 2])),
             series(2, OutValues::I16(vec![-5, 6]), Some(OutDeltas::U16(vec![800, 900])), None),
             series(3, OutValues::F32(vec![36.5]), None, None),
