@@ -6,6 +6,7 @@
 //! | [`workload`] | keys, messages and signatures from a seed, some bad |
 //! | [`peer`] | who is measured |
 //! | [`measure`] | rounds in which every peer has its turn |
+//! | [`station`] | the whole write path of a frame, without network and disk |
 //! | [`report`], [`machine`] | a run's folder, and where the run was |
 //!
 //! `cargo run --release -p bench-hot -- verify` makes the figures that are kept; `cargo bench -p bench-hot` is for work on
@@ -17,4 +18,5 @@ pub mod machine;
 pub mod measure;
 pub mod peer;
 pub mod report;
+pub mod station;
 pub mod workload;

@@ -10,7 +10,12 @@ use bench_hot::case;
 use bench_hot::machine::Machine;
 use bench_hot::measure::{self, Effort};
 use bench_hot::report::Report;
+use bench_hot::station;
 use clap::{Parser, Subcommand};
+
+/// As in the server: it keeps freed pages, where the system's gives them back and has them zeroed again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Measures the hot paths beside their peers.
 #[derive(Debug, Parser)]
@@ -39,11 +44,22 @@ enum Measure {
         #[arg(long)]
         quick: bool,
     },
+    /// The whole station: frame bytes in; verdict, leaf, Arrow columns out, at 1, 10, 60 and 300 readings per frame
+    ///
+    /// One thread, no network and no disk. Takes about a minute; build with --release.
+    Station {
+        /// Folder for station.md; one that holds an older run is refused [default: as for `verify`]
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
-    let Measure::Verify { out, quick } = Arguments::parse().command;
-    match verify(out, quick) {
+    let result = match Arguments::parse().command {
+        Measure::Verify { out, quick } => verify(out, quick),
+        Measure::Station { out } => station(out),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -52,16 +68,30 @@ fn main() -> ExitCode {
     }
 }
 
-fn verify(out: Option<PathBuf>, is_quick: bool) -> Result<()> {
+/// Where a run's files go, the machine, the date.
+fn place(out: Option<PathBuf>) -> (PathBuf, Machine, String) {
     let machine = Machine::here();
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
     let folder = out.unwrap_or_else(|| Path::new("bench/results").join(format!("{date}-{}", machine.slug())));
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let command = format!("cargo run --release -p bench-hot -- {}", arguments.join(" "));
-    let mut report = Report::create(&folder, &machine, &date, &command)?;
     if cfg!(debug_assertions) {
         eprintln!("warning: built without --release, so these figures mean nothing");
     }
+    (folder, machine, date)
+}
+
+fn station(out: Option<PathBuf>) -> Result<()> {
+    let (folder, machine, date) = place(out);
+    let text = station::report(&folder, &machine, &date, 15)?;
+    writeln!(io::stdout(), "{text}")?;
+    eprintln!("kept in {}", folder.display());
+    Ok(())
+}
+
+fn verify(out: Option<PathBuf>, is_quick: bool) -> Result<()> {
+    let (folder, machine, date) = place(out);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let command = format!("cargo run --release -p bench-hot -- {}", arguments.join(" "));
+    let mut report = Report::create(&folder, &machine, &date, &command)?;
     let effort = if is_quick { Effort::QUICK } else { Effort::FULL };
     for case in case::all(is_quick) {
         let samples = measure::run(case, effort, &mut |text| eprintln!("{text}"))?;

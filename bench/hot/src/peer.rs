@@ -50,7 +50,8 @@ pub fn expected(peer: &dyn Peer, each: &[bool]) -> Vec<bool> {
     if is_whole_call(peer.name()) { vec![each.iter().all(|good| *good); each.len()] } else { each.to_vec() }
 }
 
-fn options() -> Options {
+/// Of our backends in every measurement.
+pub(crate) fn options() -> Options {
     Options {
         table_bytes_max: TABLE_BYTES_MAX,
         large_after: PROMOTE_AFTER,

@@ -36,6 +36,7 @@ use schemas_frame::{Code, Frame};
 pub use audit::{Finding, Progress, audit};
 pub use error::LakeError;
 pub use find::{Place, StoredFrame};
+pub use rows::{Rows, rows};
 pub use seal::Sealed;
 pub use view::{SealedBatch, View};
 

@@ -25,7 +25,7 @@ const BOOT_BYTES: usize = columns::BOOT_BYTES as usize;
 struct Origin {
     flags: Vec<i32>,
     received_at: Vec<i64>,
-    boot: Vec<u8>,
+    boot: Vec<[u8; BOOT_BYTES]>,
     seq: Vec<i64>,
     leaf: Vec<u32>,
 }
@@ -44,7 +44,7 @@ impl Origin {
         Self {
             flags: Vec::with_capacity(rows),
             received_at: Vec::with_capacity(rows),
-            boot: Vec::with_capacity(rows * BOOT_BYTES),
+            boot: Vec::with_capacity(rows),
             seq: Vec::with_capacity(rows),
             leaf: Vec::with_capacity(rows),
         }
@@ -53,13 +53,14 @@ impl Origin {
     fn push(&mut self, source: &Source<'_>, rows: usize) {
         repeat(&mut self.flags, source.admitted.flags as i32, rows);
         repeat(&mut self.received_at, source.admitted.received_us, rows);
-        self.boot.extend(std::iter::repeat_n(source.boot, rows).flatten());
+        repeat(&mut self.boot, source.boot, rows);
         repeat(&mut self.seq, source.seq, rows);
         repeat(&mut self.leaf, source.leaf, rows);
     }
 
     fn finish(self, arrays: &mut Vec<ArrayRef>) -> Result<(), ArrowError> {
-        let boot = FixedSizeBinaryArray::try_new(columns::BOOT_BYTES, self.boot.into(), None)?;
+        let boot =
+            FixedSizeBinaryArray::try_new(columns::BOOT_BYTES, self.boot.into_flattened().into(), None)?;
         arrays.push(Arc::new(Int32Array::new(self.flags.into(), None)));
         arrays.push(Arc::new(utc(self.received_at)));
         arrays.push(Arc::new(boot));
@@ -225,15 +226,20 @@ impl Waves {
     }
 }
 
-/// Rows of some frames: `scalar` and `wave`.
+/// Rows of some frames.
 #[derive(Debug, Clone)]
-pub(crate) struct Rows {
-    pub(crate) scalar: RecordBatch,
-    pub(crate) wave: RecordBatch,
+pub struct Rows {
+    /// One row per sample.
+    pub scalar: RecordBatch,
+    /// One row per series of a waveform.
+    pub wave: RecordBatch,
 }
 
 /// Rows of frames in the order given; the first one is leaf `first_leaf`.
-pub(crate) fn rows(frames: &[Admitted], first_leaf: u32) -> Result<Rows, ArrowError> {
+///
+/// # Errors
+/// If bytes are no frame, which those of a verified one are.
+pub fn rows(frames: &[Admitted], first_leaf: u32) -> Result<Rows, ArrowError> {
     let mut parsed = Vec::with_capacity(frames.len());
     for admitted in frames {
         parsed
