@@ -235,6 +235,13 @@ pub struct Rows {
     pub wave: RecordBatch,
 }
 
+/// Whether a series is one wave row; `None` for a signal that the registry does not know: the verdict dropped it, its bytes
+/// stay in the frame.
+fn is_wave(series: &Series<'_>) -> Option<bool> {
+    let signal = Registry::builtin().by_id(series.signal)?;
+    Some(columns::is_wave(signal, series.period_us, series.len()))
+}
+
 /// Rows of frames in the order given; the first one is leaf `first_leaf`.
 ///
 /// # Errors
@@ -245,19 +252,17 @@ pub fn rows(frames: &[Admitted], first_leaf: u32) -> Result<Rows, ArrowError> {
         parsed
             .push(Frame::parse(&admitted.frame).map_err(|error| ArrowError::ParseError(error.to_string()))?);
     }
-    // Waveforms take more room here than they need, for a moment; the columns of samples never grow.
-    let samples = parsed.iter().flat_map(Frame::series).map(|series| series.len()).sum();
+    let is_scalar = |series: &Series<'_>| is_wave(series) == Some(false);
+    let samples = parsed.iter().flat_map(Frame::series).filter(is_scalar).map(|series| series.len()).sum();
     let mut scalars = Scalars::with_capacity(samples);
     let mut waves = Waves::new();
     for ((admitted, frame), leaf) in frames.iter().zip(&parsed).zip(first_leaf..) {
         let source = Source { admitted, boot: *frame.boot().as_bytes(), seq: frame.seq() as i64, leaf };
         for series in frame.series() {
-            // A signal that the registry does not know was dropped by the verdict; its bytes stay in the frame.
-            let Some(signal) = Registry::builtin().by_id(series.signal) else { continue };
-            if columns::is_wave(signal, series.period_us, series.len()) {
-                waves.push(&source, &series);
-            } else {
-                scalars.push(&source, &series);
+            match is_wave(&series) {
+                Some(true) => waves.push(&source, &series),
+                Some(false) => scalars.push(&source, &series),
+                None => {}
             }
         }
     }
@@ -357,6 +362,18 @@ mod tests {
             }
         };
         (1..4).map(frame).collect()
+    }
+
+    // Guarantee: waveforms reserve no room in the columns of samples, whose rows are many times as large.
+    #[test]
+    fn waves_take_no_room_of_samples() {
+        let wave = series(14, OutValues::U8(vec![7; 4_000]), None, None);
+        let builder = FrameBuilder::new(BootId([1; 8]), 1, [0; 16], Some(1_000_000), 5).series(wave);
+        let frame = builder.sign(&SecretKey::from_seed(&[3; 32])).unwrap().into();
+        let admitted = Admitted { frame, ..admitted().remove(0) };
+        let rows = rows(&[admitted], 0).unwrap();
+        assert_eq!((rows.scalar.num_rows(), rows.wave.num_rows()), (0, 1));
+        assert_eq!(rows.scalar.column_by_name("ts").unwrap().get_buffer_memory_size(), 0);
     }
 
     // Guarantee: columns hold, row by row, what the samples of the frames are; unknown signals have no rows.

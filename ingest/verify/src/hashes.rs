@@ -1,5 +1,9 @@
 //! BLAKE3 of frames and of tree nodes, eight at a time where the CPU can: the same hashes as [`Blake3Frames`], which is the
 //! readable reference, and as `blake3::hash`. It keeps no tree and knows no proof.
+//!
+//! What it computes goes into the log for good, so the lanes pass a self-test before their first use, or are not used.
+
+use std::sync::LazyLock;
 
 use schemas_evidence::Hash32;
 use schemas_evidence::merkle::{Blake3Frames, FrameHasher, LEAF_KEY, NODE_KEY, TreeHash};
@@ -14,6 +18,12 @@ use crate::isa::{Isa32, Program, ROWS};
 pub struct SideBySide;
 
 impl SideBySide {
+    /// Whether this process hashes in lanes: the CPU has them, they passed their self-test, nobody asked for portable code.
+    #[must_use]
+    pub fn uses_lanes() -> bool {
+        *HAS_LANES
+    }
+
     /// `blake3::hash` of each, in order.
     #[must_use]
     pub fn digests(self, messages: &[&[u8]]) -> Vec<Hash32> {
@@ -57,7 +67,7 @@ fn each(key: Option<&[u8; 32]>, messages: &[&[u8]]) -> Vec<Hash32> {
         for (row, at) in rows.iter_mut().zip(part) {
             *row = messages[*at];
         }
-        let found = if part.len() > 1 { eight(key, &rows) } else { None };
+        let found = if part.len() > 1 && *HAS_LANES { eight(key, &rows) } else { None };
         for (lane, at) in part.iter().enumerate() {
             hashes[*at] = match &found {
                 Some(found) => found[lane],
@@ -88,6 +98,27 @@ impl<I: Isa32> Program<I> for Eight<'_> {
     }
 }
 
+/// See [`SideBySide::uses_lanes`].
+static HAS_LANES: LazyLock<bool> = LazyLock::new(|| {
+    let choice = std::env::var(crate::VARIABLE).ok();
+    !matches!(choice.as_deref(), Some("comb" | "reference")) && passes_self_test(eight)
+});
+
+/// Messages around blocks and chunks, in every lane, keyed and not, against the `blake3` crate.
+fn passes_self_test(eight: impl Fn(Option<&[u8; 32]>, &[&[u8]; ROWS]) -> Option<[Hash32; ROWS]>) -> bool {
+    let text: Vec<u8> = (0..=u8::MAX).cycle().take(CHUNK_BYTES).collect();
+    let lengths = [0, 1, 63, 64, 65, 300, CHUNK_BYTES - 1, CHUNK_BYTES];
+    (0..ROWS).all(|turn| {
+        let mut messages: [&[u8]; ROWS] = [&[]; ROWS];
+        for (lane, message) in messages.iter_mut().enumerate() {
+            *message = &text[..lengths[(lane + turn) % ROWS]];
+        }
+        [None, Some(&LEAF_KEY)].into_iter().all(|key| {
+            eight(key, &messages).is_some_and(|hashes| hashes == messages.map(|message| one(key, message)))
+        })
+    })
+}
+
 /// `None` where the CPU has no lanes for it.
 fn eight(key: Option<&[u8; 32]>, messages: &[&[u8]; ROWS]) -> Option<[Hash32; ROWS]> {
     #[cfg(target_arch = "x86_64")]
@@ -115,6 +146,23 @@ mod tests {
             assert_eq!(SideBySide.leaves(&part), Blake3Frames.leaves(&part));
             let digests: Vec<Hash32> = part.iter().map(|message| *blake3::hash(message).as_bytes()).collect();
             assert_eq!(SideBySide.digests(&part), digests);
+        }
+    }
+
+    // Lanes that go wrong in one bit of one hash, or are not there, are found out before they are used.
+    #[test]
+    fn wrong_lanes_are_not_used() {
+        let honest = |key: Option<&[u8; 32]>, messages: &[&[u8]; ROWS]| {
+            Some(messages.map(|message| one(key, message)))
+        };
+        assert!(passes_self_test(honest) && !passes_self_test(|_, _| None));
+        for lane in 0..ROWS {
+            let broken = |key: Option<&[u8; 32]>, messages: &[&[u8]; ROWS]| {
+                let mut hashes = honest(key, messages)?;
+                hashes[lane][31] ^= u8::from(messages[lane].len() == CHUNK_BYTES && key.is_some());
+                Some(hashes)
+            };
+            assert!(!passes_self_test(broken), "lane {lane}");
         }
     }
 

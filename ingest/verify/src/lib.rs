@@ -42,6 +42,7 @@ pub use fast::Kind;
 pub use watch::{Options, Stats, Watched};
 
 /// Environment variable that chooses the backend: `auto` (or unset), `avx512`, `avx2`, `comb` (portable), `reference`.
+/// With the last two frames and trees are hashed one by one as well.
 pub const VARIABLE: &str = "VITALOG_VERIFY";
 
 /// What runs, and why.
@@ -51,6 +52,8 @@ pub struct Selection {
     pub backend: &'static str,
     /// For the log.
     pub why: String,
+    /// Backends that were tried before and failed their self-test: this machine, or they, compute wrongly.
+    pub failed: Vec<&'static str>,
     /// The same backend, for its counters; the reference has none.
     pub watched: Option<Watched>,
 }
@@ -64,12 +67,12 @@ pub fn backend() -> Box<dyn Verifier> {
 /// As [`backend`], with a choice and options of the caller's, and what was chosen.
 #[must_use]
 pub fn select(choice: Option<&str>, options: Options) -> (Box<dyn Verifier>, Selection) {
-    let reference = |why: String| -> (Box<dyn Verifier>, Selection) {
-        (Box::new(Reference), Selection { backend: "reference", why, watched: None })
-    };
     let mut kinds = Kind::all();
     let why = match choice {
-        Some("reference") => return reference(format!("{VARIABLE}=reference")),
+        Some("reference") => {
+            kinds.clear();
+            format!("{VARIABLE}=reference")
+        }
         None | Some("auto") => "the fastest that passed its self-test".to_owned(),
         Some(name) if kinds.iter().any(|kind| kind.name() == name) => {
             kinds.retain(|kind| kind.name() == name);
@@ -79,11 +82,26 @@ pub fn select(choice: Option<&str>, options: Options) -> (Box<dyn Verifier>, Sel
             format!("{VARIABLE}=`{name}` is none of auto, reference, comb, avx2, avx512 here: taken as auto")
         }
     };
-    for kind in kinds.into_iter().rev() {
-        if let Some(watched) = Watched::new(kind, options) {
-            let selection = Selection { backend: kind.name(), why, watched: Some(watched.clone()) };
-            return (Box::new(watched), selection);
-        }
+    let (watched, selection) = start(kinds, why, |kind| Watched::new(kind, options));
+    match watched {
+        Some(watched) => (Box::new(watched), selection),
+        None => (Box::new(Reference), selection),
     }
-    reference("every fast backend failed its self-test: this machine computes wrongly".to_owned())
+}
+
+/// The last of the kinds that starts; the reference if none does. Those that failed before it are named.
+fn start(
+    kinds: Vec<Kind>,
+    why: String,
+    new: impl Fn(Kind) -> Option<Watched>,
+) -> (Option<Watched>, Selection) {
+    let mut failed = Vec::new();
+    for kind in kinds.into_iter().rev() {
+        if let Some(watched) = new(kind) {
+            let selection = Selection { backend: kind.name(), why, failed, watched: Some(watched.clone()) };
+            return (Some(watched), selection);
+        }
+        failed.push(kind.name());
+    }
+    (None, Selection { backend: "reference", why, failed, watched: None })
 }

@@ -8,14 +8,31 @@ use schemas_frame::{Alg, Frame, FrameBuilder, OutSeries, OutValues, Scale, verif
 use schemas_identity::{BootId, PublicKey, SecretKey};
 use sha2::{Digest, Sha512};
 
-use super::{Kind, Options, backend, select};
+use super::{Kind, Options, Watched, backend, select, start};
 
 const SEED: [u8; 32] = [42; 32];
 /// The group's order, little-endian.
-const ORDER: [u8; 32] = [
+pub(crate) const ORDER: [u8; 32] = [
     0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0,
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
+
+/// splitmix64.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}
 
 fn key() -> SecretKey {
     SecretKey::from_seed(&SEED)
@@ -188,4 +205,20 @@ fn choices_are_followed() {
     }
     let wrong = chosen(Some("cmob"));
     assert!(wrong.backend == best && wrong.why.contains("cmob"), "{wrong:?}");
+}
+
+// A backend that fails its self-test is passed over and named; if all fail the reference is left.
+#[test]
+fn failed_backends_are_named() {
+    let kinds = [Kind::ModelOfAvx2, Kind::Scalar].to_vec();
+    let all_but =
+        |bad: Kind| move |kind| if kind == bad { None } else { Watched::new(kind, Options::default()) };
+    let (watched, selection) = start(kinds.clone(), String::new(), all_but(Kind::Scalar));
+    assert!(watched.is_some());
+    assert_eq!((selection.backend, selection.failed), ("model of avx2", vec!["comb"]));
+    let (watched, selection) = start(kinds.clone(), String::new(), all_but(Kind::ModelOfAvx2));
+    assert!(watched.is_some() && selection.failed.is_empty());
+    let (watched, selection) = start(kinds, String::new(), |_| None);
+    assert!(watched.is_none());
+    assert_eq!((selection.backend, selection.failed), ("reference", vec!["comb", "model of avx2"]));
 }

@@ -16,6 +16,7 @@ use ingest_lake::Lake;
 use ingest_pipeline::{Parts, Pipeline};
 use ingest_statements::Statements;
 use ingest_tlog::FileLog;
+use ingest_verify::hashes::SideBySide;
 use query_audit::Audit;
 use query_consents::Consents;
 use query_doors::http::DoorState;
@@ -144,7 +145,7 @@ fn open_rooms(config: &Config, is_dev: bool, data: &DataDir) -> anyhow::Result<R
         register_dev_maker(&statements, &config.origin, operator)?;
     }
     let options = ingest_lake::Options {
-        hasher: Arc::new(ingest_verify::hashes::SideBySide),
+        hasher: Arc::new(SideBySide),
         ..ingest_lake::Options::new(data.folder("lake"))
     };
     let lake = Lake::open(options, ledger.clone()).context("cannot open the lake")?;
@@ -157,7 +158,11 @@ fn open_rooms(config: &Config, is_dev: bool, data: &DataDir) -> anyhow::Result<R
     let source = statements.clone();
     let choice = std::env::var(ingest_verify::VARIABLE).ok();
     let (verifier, selection) = ingest_verify::select(choice.as_deref(), ingest_verify::Options::default());
-    tracing::info!(backend = selection.backend, why = selection.why, "signature verification");
+    if !selection.failed.is_empty() {
+        tracing::error!(failed = ?selection.failed, "backends failed their self-test: this machine computes wrongly");
+    }
+    let hashing = if SideBySide::uses_lanes() { "eight at a time" } else { "one by one" };
+    tracing::info!(backend = selection.backend, why = selection.why, hashing, "signature verification");
     metrics.register(Box::new(verification::VerifyMetrics::new(selection)?))?;
     let parts = Parts {
         inbox,

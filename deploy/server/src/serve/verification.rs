@@ -39,7 +39,7 @@ impl VerifyMetrics {
             table_bytes: IntGauge::new("vitalog_verify_table_bytes", "Bytes of keys' tables")?,
             fallen_back: IntGauge::new(
                 "vitalog_verify_fallen_back",
-                "1 if the readable reference alone verifies, since the fast backend failed",
+                "1 if a backend failed its self-test or was caught wrong, or the readable reference alone verifies",
             )?,
         })
     }
@@ -57,7 +57,8 @@ impl Collector for VerifyMetrics {
             self.counts.with_label_values(&[what]).set(gauge(read(&stats)));
         }
         self.table_bytes.set(gauge(stats.tables.bytes));
-        self.fallen_back.set(i64::from(self.selection.watched.is_none() || stats.has_fallen_back));
+        let has_failed = !self.selection.failed.is_empty() || stats.has_fallen_back;
+        self.fallen_back.set(i64::from(self.selection.watched.is_none() || has_failed));
         [self.counts.collect(), self.table_bytes.collect(), self.fallen_back.collect()].concat()
     }
 }

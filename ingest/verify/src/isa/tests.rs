@@ -7,21 +7,17 @@ use super::*;
 
 type V = [u64; LANES_MAX];
 
-/// splitmix64, with values at the edges among them.
-struct Dice(u64);
+/// Words and limbs from a seed, values at the edges among them.
+struct Dice(crate::tests::Dice);
 
 impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+    fn new(seed: u64) -> Dice {
+        Dice(crate::tests::Dice(seed))
     }
 
     fn word(&mut self) -> u64 {
         const EDGES: [u64; 8] = [0, 1, u64::MAX, 1 << 63, 1 << 31, (1 << 31) - 1, 1 << 32, (1 << 52) - 1];
-        let word = self.next();
+        let word = self.0.next();
         if word.is_multiple_of(4) { EDGES[(word >> 8) as usize % 8] } else { word }
     }
 
@@ -31,7 +27,7 @@ impl Dice {
 
     /// A limb, often a largest or smallest one.
     fn limb(&mut self) -> u64 {
-        let word = self.next();
+        let word = self.0.next();
         match word % 5 {
             0 => LIMB_MAX,
             1 => 0,
@@ -49,7 +45,7 @@ impl<const N: usize, I: Multiply> Program<I> for Agree<N> {
 
     #[inline(always)]
     fn run(self, machine: I) {
-        let (model, mut dice) = (Model::<N>, Dice(7));
+        let (model, mut dice) = (Model::<N>, Dice::new(7));
         assert_eq!(I::LANES, N);
         for _ in 0..2_000 {
             let (x, y, z) = (dice.vector(), dice.vector(), dice.vector());
@@ -96,7 +92,7 @@ impl<I: Isa32> Program<I> for Agree32 {
 
     #[inline(always)]
     fn run(self, machine: I) {
-        let (model, mut dice) = (Model::<4>, Dice(13));
+        let (model, mut dice) = (Model::<4>, Dice::new(13));
         for _ in 0..2_000 {
             let mut words = || -> [u32; ROWS] { std::array::from_fn(|_| dice.word() as u32) };
             let (p, q, r) = (words(), words(), words());
@@ -130,7 +126,7 @@ impl<I: Multiply> Program<I> for Products {
 
     #[inline(always)]
     fn run(self, machine: I) {
-        let mut dice = Dice(11);
+        let mut dice = Dice::new(11);
         for _ in 0..2_000 {
             let [x, y]: [[V; 5]; 2] =
                 std::array::from_fn(|_| std::array::from_fn(|_| std::array::from_fn(|_| dice.limb())));

@@ -8,6 +8,7 @@ use schemas_identity::SecretKey;
 use serde_json::Value;
 
 use super::*;
+use crate::tests::{Dice, ORDER};
 
 /// A signature case; the verdict is the reference's.
 #[derive(Debug, Clone)]
@@ -139,25 +140,6 @@ fn places_and_fills_agree() {
         assert!(verdicts(&watched, &[]).is_empty());
     }
 }
-
-/// splitmix64.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
-}
-
-/// Order of the group, little-endian.
-const ORDER: [u8; 32] = [
-    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
-];
 
 fn add_order(signature: &mut [u8; 64]) {
     let mut carry = 0_u16;
