@@ -2,7 +2,7 @@
 //! Not its contents: log, statements, lake, WAL and audit records each own a folder below it.
 //!
 //! ```text
-//! DATA/format            {"format":1}
+//! DATA/format            {"format":2}
 //! DATA/lock              held while a process has the directory open
 //! DATA/keys/log.pem      signs checkpoints
 //! DATA/keys/operator.pem only with --dev
@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 use schemas_identity::SecretKey;
 
 /// Format this build reads and writes.
-const FORMAT: u64 = 1;
+/// 1: frames files held the frames' bytes. 2: they hold what rows do not say.
+const FORMAT: u64 = 2;
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,16 @@ pub(crate) enum DataDirError {
         "{path} has format {found}, this build knows up to {FORMAT}: start the newer vitalog that wrote it, or use another --data"
     )]
     Newer {
+        /// The directory.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+    },
+    /// Written by an earlier build whose files are laid out in another way.
+    #[error(
+        "{path} has format {found}, this build writes {FORMAT} and converts nothing: use the build that wrote it, or send the frames again into another --data"
+    )]
+    Older {
         /// The directory.
         path: PathBuf,
         /// Its format.
@@ -146,6 +157,9 @@ impl DataDir {
         if found > FORMAT {
             return Err(DataDirError::Newer { path: root.to_owned(), found });
         }
+        if found < FORMAT {
+            return Err(DataDirError::Older { path: root.to_owned(), found });
+        }
         Ok(())
     }
 
@@ -214,6 +228,8 @@ mod tests {
         fs::write(path.join("format"), "{\"format\":99}").unwrap();
         let text = DataDir::open(&path).unwrap_err().to_string();
         assert!(text.contains("99") && text.contains("newer vitalog"), "{text}");
+        fs::write(path.join("format"), "{\"format\":1}").unwrap();
+        assert!(matches!(DataDir::open(&path), Err(DataDirError::Older { found: 1, .. })));
         fs::remove_dir_all(&path).unwrap();
         fs::create_dir_all(&path).unwrap();
         fs::write(path.join("thesis.doc"), "x").unwrap();

@@ -2,17 +2,23 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use schemas_evidence::{BatchManifest, Blake3Frames, FileKind, FileRef, Hash32, Ledger, frame_leaf, merkle};
+use schemas_signals::columns;
 
+use crate::find::block_roots;
+use crate::layout::Layout;
 use crate::open::{Named, manifest_of, named_batches};
 use crate::seal::manifest_name;
-use crate::{Admitted, LakeError, files, find, rows};
+use crate::stored::Stored;
+use crate::{Admitted, LakeError, files};
+
+/// Leaves whose frames and rows are held in memory at a time; a multiple of a block.
+const LEAVES_AT_ONCE: u32 = 8_192;
 
 /// Something that does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,45 +114,75 @@ fn check_file(directory: &Path, file: &FileRef) -> Option<String> {
     }
 }
 
-/// The root over the stored frames, and the rows that follow from them, against what is stored.
+/// The root over the frames as their rows give them, and the rows that follow from those frames, against what is stored.
 fn check_contents(directory: &Path, manifest: &BatchManifest) -> Result<(), String> {
-    let frames = all_frames(directory, manifest).map_err(|error| error.to_string())?;
-    let leaves: Vec<Hash32> = frames.iter().map(|admitted| frame_leaf(&admitted.frame)).collect();
+    let stored = Stored::new(directory, manifest).map_err(|error| error.to_string())?;
+    let total = u32::try_from(manifest.frames).map_err(|_| "more frames than a batch can have".to_owned())?;
+    let mut leaves: Vec<Hash32> = Vec::new();
+    let mut rows = Seen::default();
+    for from in (0..total).step_by(LEAVES_AT_ONCE as usize) {
+        let range = from..(from + LEAVES_AT_ONCE).min(total);
+        let frames = stored.frames(range.clone()).map_err(|error| error.to_string())?;
+        leaves.extend(frames.iter().map(|admitted| frame_leaf(&admitted.frame)));
+        check_rows(&stored, &frames, range, &mut rows)?;
+    }
     if leaves.len() as u64 != manifest.frames || merkle::root::<Blake3Frames>(&leaves) != manifest.root {
         return Err("the stored frames do not give the root in the log".into());
     }
-    let rows = rows::rows(&frames, 0).map_err(|error| error.to_string())?;
-    for (kind, derived) in [(FileKind::Scalar, rows.scalar), (FileKind::Wave, rows.wave)] {
-        let derived = rows::sorted(&derived).map_err(|error| error.to_string())?;
-        let stored = stored_rows(directory, manifest, kind, &derived).map_err(|error| error.to_string())?;
-        if stored != derived {
+    let named = |kind| manifest.files.iter().find(|file| file.kind == kind).map_or(0, |file| file.rows);
+    if (rows.scalar, rows.wave) != (named(FileKind::Scalar), named(FileKind::Wave)) {
+        return Err("there are rows that belong to no frame".into());
+    }
+    let blocks = stored.block_roots().map_err(|error| error.to_string())?;
+    match blocks == block_roots(&Blake3Frames, &leaves) {
+        true => Ok(()),
+        false => Err("the stored roots of blocks are not those of the frames".into()),
+    }
+}
+
+/// Rows that were found to follow from frames.
+#[derive(Default)]
+struct Seen {
+    scalar: u64,
+    wave: u64,
+}
+
+fn check_rows(
+    stored: &Stored,
+    frames: &[Admitted],
+    leaves: Range<u32>,
+    seen: &mut Seen,
+) -> Result<(), String> {
+    let text = |error: LakeError| error.to_string();
+    let layout = Layout::new(frames.iter(), leaves.start).map_err(text)?;
+    for kind in [FileKind::Scalar, FileKind::Wave] {
+        let mut slices = Vec::new();
+        let mut take = |rows| {
+            slices.push(rows);
+            Ok(())
+        };
+        let schema = match kind {
+            FileKind::Scalar => {
+                layout.scalar_slices(&mut take).map_err(text)?;
+                columns::stored_scalar_schema()
+            }
+            _ => {
+                layout.wave_slices(&mut take).map_err(text)?;
+                columns::stored_wave_schema()
+            }
+        };
+        let derived = concat_batches(&schema, &slices).map_err(|error| error.to_string())?;
+        let found = match stored.rows(kind, leaves.clone()).map_err(text)? {
+            Some(found) => found.with_schema(schema).map_err(|error| error.to_string())?,
+            None => RecordBatch::new_empty(schema),
+        };
+        if found != derived {
             return Err(format!("the stored {kind:?} rows are not those of the stored frames"));
+        }
+        match kind {
+            FileKind::Scalar => seen.scalar += found.num_rows() as u64,
+            _ => seen.wave += found.num_rows() as u64,
         }
     }
     Ok(())
-}
-
-fn all_frames(directory: &Path, manifest: &BatchManifest) -> Result<Vec<Admitted>, LakeError> {
-    let mut frames = Vec::new();
-    for chunk in find::read_frames(&find::frames_path(directory, manifest)?)? {
-        frames.extend(chunk?);
-    }
-    Ok(frames)
-}
-
-fn stored_rows(
-    directory: &Path,
-    manifest: &BatchManifest,
-    kind: FileKind,
-    like: &RecordBatch,
-) -> Result<RecordBatch, LakeError> {
-    let mut batches = Vec::new();
-    for file in manifest.files.iter().filter(|file| file.kind == kind) {
-        let path = directory.join(&file.name);
-        let file = File::open(&path).map_err(|source| LakeError::Io { path, source })?;
-        for rows in ParquetRecordBatchReaderBuilder::try_new(file)?.build()? {
-            batches.push(rows?.with_schema(like.schema())?);
-        }
-    }
-    Ok(concat_batches(&like.schema(), &batches)?)
 }

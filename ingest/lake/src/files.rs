@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{TimestampMicrosecondType, UInt32Type};
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType, UInt32Type};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -19,8 +19,10 @@ use crate::LakeError;
 const SCALAR_ROW_GROUP: usize = 256 << 10;
 /// Series of a row group of waves: a row holds many samples.
 const WAVE_ROW_GROUP: usize = 8 << 10;
-/// Frames of a row group: reading one frame reads one row group at most.
-const FRAMES_ROW_GROUP: usize = 1 << 10;
+/// Frames of a row group.
+const FRAMES_ROW_GROUP: usize = 64 << 10;
+/// Frames of a page: reading one block of them decodes one page of each column.
+const FRAMES_PAGE_ROWS: usize = 4 << 10;
 const ZSTD_LEVEL: i32 = 3;
 
 struct Hashing<W> {
@@ -42,6 +44,8 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
+/// Whole numbers are packed as differences without a dictionary: rows are sorted, so most differ little or not at all,
+/// and packing costs a fraction of looking each value up. Statistics only where a reader prunes by them.
 fn properties(kind: FileKind) -> WriterProperties {
     let rows = match kind {
         FileKind::Scalar => SCALAR_ROW_GROUP,
@@ -52,23 +56,39 @@ fn properties(kind: FileKind) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_max_row_group_row_count(Some(rows))
         .set_compression(Compression::ZSTD(zstd))
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .set_dictionary_enabled(true);
-    let delta: &[&str] = match kind {
-        FileKind::Scalar => &["ts", "raw", "received_at", "seq", "leaf"],
-        FileKind::Wave => &["ts", "ts_last", "received_at", "seq", "leaf", "raw.list.item"],
-        FileKind::Frames => &["leaf", "seq", "t0", "received_at"],
-    };
-    for name in delta {
-        let path = ColumnPath::new(name.split('.').map(str::to_owned).collect());
-        builder = builder
-            .set_column_dictionary_enabled(path.clone(), false)
-            .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_dictionary_enabled(false);
+    if kind == FileKind::Frames {
+        builder = builder.set_data_page_row_count_limit(FRAMES_PAGE_ROWS);
     }
-    for name in ["frame", "quality"] {
-        builder = builder.set_column_dictionary_enabled(ColumnPath::from(name), false);
+    let (packed, listed): (&[&str], &[&str]) = match kind {
+        FileKind::Scalar => (&["device", "signal", "ts", "raw", "num", "den", "quality", "leaf"], &[]),
+        FileKind::Wave => {
+            (&["device", "signal", "ts", "ts_last", "period_us", "num", "den", "raw.list.item", "leaf"], &[])
+        }
+        FileKind::Frames => (
+            &["leaf", "device", "seq", "t0", "received_at", "flags", "clock", "wall", "mono"],
+            &["boot", "code", "kid", "shape"],
+        ),
+    };
+    for name in packed {
+        builder = builder.set_column_encoding(column(name), Encoding::DELTA_BINARY_PACKED);
+    }
+    for name in listed {
+        builder = builder.set_column_dictionary_enabled(column(name), true);
+    }
+    for name in ["device", "signal", "ts", "ts_last", "leaf"] {
+        builder = builder.set_column_statistics_enabled(column(name), EnabledStatistics::Page);
+    }
+    // Hashes and signatures do not compress.
+    for name in ["signature", "prev", "block"] {
+        builder = builder.set_column_compression(column(name), Compression::UNCOMPRESSED);
     }
     builder.build()
+}
+
+fn column(name: &str) -> ColumnPath {
+    ColumnPath::new(name.split('.').map(str::to_owned).collect())
 }
 
 fn suffix(kind: FileKind) -> &'static str {
@@ -79,51 +99,95 @@ fn suffix(kind: FileKind) -> &'static str {
     }
 }
 
-/// Writes one file of a batch durably (its directory entry is synced by [`sync_directory`], once per batch).
-pub(crate) fn write_table(
-    directory: &Path,
-    batch_id: &str,
+/// One Parquet file of a batch while it is written, slice by slice.
+pub(crate) struct TableWriter {
     kind: FileKind,
-    rows: &RecordBatch,
-) -> Result<FileRef, LakeError> {
-    let name = format!("{batch_id}.{}.parquet", suffix(kind));
-    let path = directory.join(&name);
-    let temporary = directory.join(format!("{name}.tmp"));
-    let io = |source| LakeError::Io { path: temporary.clone(), source };
-    let file = File::create(&temporary).map_err(io)?;
-    let sink = Hashing { inner: BufWriter::new(file), hasher: blake3::Hasher::new(), bytes: 0 };
-    let mut writer = ArrowWriter::try_new(sink, rows.schema(), Some(properties(kind)))?;
-    writer.write(rows)?;
-    let mut sink = writer.into_inner()?;
-    sink.flush().map_err(io)?;
-    let file = sink.inner.into_inner().map_err(|error| io(error.into_error()))?;
-    file.sync_all().map_err(io)?;
-    fs::rename(&temporary, &path).map_err(io)?;
-    let (device_min, device_max) = device_range(rows);
-    let (ts_min_us, ts_max_us) = time_range(rows, kind);
-    let (blake3, bytes) = (*sink.hasher.finalize().as_bytes(), sink.bytes);
-    let count = rows.num_rows() as u64;
-    Ok(FileRef { name, kind, blake3, bytes, rows: count, device_min, device_max, ts_min_us, ts_max_us })
+    name: String,
+    temporary: PathBuf,
+    path: PathBuf,
+    writer: ArrowWriter<Hashing<BufWriter<File>>>,
+    found: Found,
 }
 
-fn device_range(rows: &RecordBatch) -> (u32, u32) {
-    let Some(column) = rows.column_by_name("device") else { return (0, 0) };
-    let devices = column.as_primitive::<UInt32Type>().values();
-    (devices.iter().copied().min().unwrap_or(0), devices.iter().copied().max().unwrap_or(0))
+/// Ranges of what was written.
+#[derive(Debug, Default, Clone, Copy)]
+struct Found {
+    rows: u64,
+    devices: Option<(u32, u32)>,
+    times_us: Option<(i64, i64)>,
 }
 
-fn time_range(rows: &RecordBatch, kind: FileKind) -> (i64, i64) {
-    let (first, last) = match kind {
-        FileKind::Scalar => ("ts", "ts"),
-        FileKind::Wave => ("ts", "ts_last"),
-        FileKind::Frames => ("t0", "t0"),
-    };
-    let column = |name: &str| {
-        rows.column_by_name(name).map(|column| column.as_primitive::<TimestampMicrosecondType>().clone())
-    };
-    let least = column(first).and_then(|column| column.values().iter().copied().min());
-    let most = column(last).and_then(|column| column.values().iter().copied().max());
-    (least.unwrap_or(0), most.unwrap_or(0))
+fn widened<T: Ord + Copy>(known: Option<(T, T)>, low: Option<T>, high: Option<T>) -> Option<(T, T)> {
+    match (known, low, high) {
+        (Some((least, most)), Some(low), Some(high)) => Some((least.min(low), most.max(high))),
+        (None, Some(low), Some(high)) => Some((low, high)),
+        (known, ..) => known,
+    }
+}
+
+impl Found {
+    fn add(&mut self, rows: &RecordBatch, kind: FileKind) {
+        let (first, last) = match kind {
+            FileKind::Scalar => ("ts", "ts"),
+            FileKind::Wave => ("ts", "ts_last"),
+            FileKind::Frames => ("t0", "t0"),
+        };
+        let times = |name: &str| Some(rows.column_by_name(name)?.as_primitive::<TimestampMicrosecondType>());
+        let low = times(first).and_then(|times| times.values().iter().copied().min());
+        let high = times(last).and_then(|times| times.values().iter().copied().max());
+        self.times_us = widened(self.times_us, low, high);
+        // Rows are sorted by device.
+        let devices =
+            rows.column_by_name("device").map(|devices| devices.as_primitive::<UInt32Type>().values());
+        let (low, high) = devices.map_or((None, None), |all| (all.first().copied(), all.last().copied()));
+        self.devices = widened(self.devices, low, high);
+        self.rows += rows.num_rows() as u64;
+    }
+}
+
+impl TableWriter {
+    /// Begins the file under a temporary name.
+    pub(crate) fn create(
+        directory: &Path,
+        batch_id: &str,
+        kind: FileKind,
+        schema: SchemaRef,
+    ) -> Result<TableWriter, LakeError> {
+        let name = format!("{batch_id}.{}.parquet", suffix(kind));
+        let (path, temporary) = (directory.join(&name), directory.join(format!("{name}.tmp")));
+        let file =
+            File::create(&temporary).map_err(|source| LakeError::Io { path: temporary.clone(), source })?;
+        let sink = Hashing { inner: BufWriter::new(file), hasher: blake3::Hasher::new(), bytes: 0 };
+        let writer = ArrowWriter::try_new(sink, schema, Some(properties(kind)))?;
+        Ok(TableWriter { kind, name, temporary, path, writer, found: Found::default() })
+    }
+
+    /// Adds rows.
+    pub(crate) fn write(&mut self, rows: &RecordBatch) -> Result<(), LakeError> {
+        self.found.add(rows, self.kind);
+        Ok(self.writer.write(rows)?)
+    }
+
+    /// Makes the file durable under its name (its directory entry is synced by [`sync_directory`], once per batch).
+    /// A file without rows is not made.
+    pub(crate) fn finish(self) -> Result<Option<FileRef>, LakeError> {
+        let TableWriter { kind, name, temporary, path, writer, found } = self;
+        let io = |source| LakeError::Io { path: temporary.clone(), source };
+        let mut sink = writer.into_inner()?;
+        if found.rows == 0 {
+            drop(sink);
+            fs::remove_file(&temporary).map_err(io)?;
+            return Ok(None);
+        }
+        sink.flush().map_err(io)?;
+        let file = sink.inner.into_inner().map_err(|error| io(error.into_error()))?;
+        file.sync_all().map_err(io)?;
+        fs::rename(&temporary, &path).map_err(io)?;
+        let (device_min, device_max) = found.devices.unwrap_or_default();
+        let (ts_min_us, ts_max_us) = found.times_us.unwrap_or_default();
+        let (blake3, bytes, rows) = (*sink.hasher.finalize().as_bytes(), sink.bytes, found.rows);
+        Ok(Some(FileRef { name, kind, blake3, bytes, rows, device_min, device_max, ts_min_us, ts_max_us }))
+    }
 }
 
 /// Writes a small file durably under its final name.

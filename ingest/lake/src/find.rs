@@ -1,16 +1,25 @@
-//! From (device, boot, sequence number) to the stored bytes and their place in the tree.
+//! From (device, boot, sequence number) to the signed bytes and their place in the tree.
+//!
+//! What was looked up stays at hand: a device that sends an old backlog again asks for its frames one after the other.
 
-use std::fs::File;
-use std::path::Path;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType, UInt32Type};
+use arrow::datatypes::{Int64Type, UInt32Type};
 use bytes::Bytes;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
-use schemas_evidence::{BatchManifest, Blake3Frames, FileKind, Hash32, frame_leaf, merkle};
+use schemas_evidence::{Blake3Frames, DeviceRange, FrameHasher, Hash32, frame_leaf, merkle};
 
+use crate::frames::BLOCK_LEAVES;
+use crate::stored::Stored;
+use crate::view::SealedBatch;
 use crate::{Admitted, Lake, LakeError};
+
+/// Batches whose keys stay in memory (20 bytes a frame).
+const BATCHES_KNOWN_MAX: usize = 8;
+/// Blocks whose frames stay in memory (at most [`BLOCK_LEAVES`] frames each).
+const BLOCKS_KNOWN_MAX: usize = 16;
 
 /// Where a frame is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,128 +46,138 @@ pub struct StoredFrame {
     pub place: Place,
 }
 
+type Block = Arc<Vec<Admitted>>;
+
+/// What recent look-ups read, oldest first.
+#[derive(Default)]
+pub(crate) struct Recent {
+    keys: VecDeque<(String, RecordBatch)>,
+    blocks: VecDeque<((String, u32), Block)>,
+}
+
+fn remember<K, V>(known: &mut VecDeque<(K, V)>, key: K, value: V, most: usize) {
+    if known.len() >= most {
+        known.pop_front();
+    }
+    known.push_back((key, value));
+}
+
 impl Lake {
     /// The frame a device sent under this boot and sequence number.
+    ///
+    /// # Errors
+    /// If files cannot be read, or do not hold what their manifest says.
     pub fn find(&self, device: u32, boot: [u8; 8], seq: u64) -> Result<Option<StoredFrame>, LakeError> {
-        if let Some(frame) = self.tail.lock().places.get(&(device, boot, seq)) {
-            return Ok(Some(StoredFrame { frame: frame.clone(), place: Place::Tail }));
+        let (tail, batches) = self.standing();
+        for admitted in tail.iter().flat_map(|chunk| chunk.frames()) {
+            if admitted.device == device && crate::key_of(admitted)? == (device, boot, seq) {
+                return Ok(Some(StoredFrame { frame: admitted.frame.clone(), place: Place::Tail }));
+            }
         }
-        let view = self.view();
-        for batch in view.batches.iter().rev() {
-            let ranges = &batch.manifest.ranges;
-            let key = (device, boot);
-            let within = |range: &&schemas_evidence::DeviceRange| {
-                (range.device, range.boot) == key && range.first <= seq && seq <= range.last
-            };
-            if !ranges.iter().any(|range| within(&range)) {
+        for batch in batches.iter().rev() {
+            if !holds(&batch.manifest.ranges, device, boot, seq) {
                 continue;
             }
-            let path = frames_path(self.directory(), &batch.manifest)?;
-            let Some(leaf) = leaf_of(&path, device, boot, seq)? else { continue };
-            let frame = frame_at(&path, leaf)?;
-            let place =
-                Place::Batch { id: batch.manifest.batch.clone(), leaf, entry_index: batch.entry_index };
-            return Ok(Some(StoredFrame { frame, place }));
+            let Some(leaf) = self.leaf_of(batch, device, boot, seq)? else { continue };
+            let block = self.block(batch, leaf)?;
+            let Some(admitted) = block.get(leaf as usize % BLOCK_LEAVES) else { continue };
+            let id = batch.manifest.batch.clone();
+            let place = Place::Batch { id, leaf, entry_index: batch.entry_index };
+            return Ok(Some(StoredFrame { frame: admitted.frame.clone(), place }));
         }
         Ok(None)
     }
 
-    /// Siblings from a leaf to its batch's root, and the batch's size.
+    /// Siblings from a leaf to its batch's root, and the batch's size. Reads one block of frames.
+    ///
+    /// # Errors
+    /// As [`Lake::find`].
     pub fn inclusion(&self, batch: &str, leaf: u32) -> Result<Option<(u64, Vec<Hash32>)>, LakeError> {
-        let view = self.view();
-        let Some(batch) = view.batches.iter().find(|candidate| candidate.manifest.batch == batch) else {
+        let (_, batches) = self.standing();
+        let Some(batch) = batches.iter().find(|candidate| candidate.manifest.batch == batch) else {
             return Ok(None);
         };
-        let path = frames_path(self.directory(), &batch.manifest)?;
-        let mut leaves = Vec::new();
-        for rows in read_frames(&path)? {
-            leaves.extend(rows?.iter().map(|admitted| frame_leaf(&admitted.frame)));
-        }
-        let wrong = |_| LakeError::Stored {
-            file: path.display().to_string(),
-            problem: "fewer frames than its ranges say",
+        let problem = "fewer frames than its ranges say";
+        let wrong = |_| LakeError::Stored { file: batch.manifest.batch.clone(), problem };
+        let leaves: Vec<Hash32> =
+            self.block(batch, leaf)?.iter().map(|admitted| frame_leaf(&admitted.frame)).collect();
+        let (block, within) = (leaf as usize / BLOCK_LEAVES, leaf as usize % BLOCK_LEAVES);
+        let mut path = merkle::inclusion_path::<Blake3Frames>(&leaves, within as u64).map_err(wrong)?;
+        // Blocks are subtrees, so the path goes on over their roots.
+        let roots = Stored::new(self.directory(), &batch.manifest)?.block_roots()?;
+        path.extend(merkle::inclusion_path::<Blake3Frames>(&roots, block as u64).map_err(wrong)?);
+        Ok(Some((batch.manifest.frames, path)))
+    }
+
+    fn leaf_of(
+        &self,
+        batch: &SealedBatch,
+        device: u32,
+        boot: [u8; 8],
+        seq: u64,
+    ) -> Result<Option<u32>, LakeError> {
+        let id = &batch.manifest.batch;
+        let known =
+            self.recent.lock().keys.iter().find(|(known, _)| known == id).map(|(_, keys)| keys.clone());
+        let keys = match known {
+            Some(keys) => keys,
+            None => {
+                let keys = Stored::new(self.directory(), &batch.manifest)?.keys()?;
+                remember(&mut self.recent.lock().keys, id.clone(), keys.clone(), BATCHES_KNOWN_MAX);
+                keys
+            }
         };
-        let siblings = merkle::inclusion_path::<Blake3Frames>(&leaves, u64::from(leaf)).map_err(wrong)?;
-        Ok(Some((leaves.len() as u64, siblings)))
-    }
-}
-
-/// The evidence file of a batch.
-pub(crate) fn frames_path(
-    directory: &Path,
-    manifest: &BatchManifest,
-) -> Result<std::path::PathBuf, LakeError> {
-    let file = manifest.files.iter().find(|file| file.kind == FileKind::Frames);
-    let problem = "the batch has no frames file";
-    let file = file.ok_or_else(|| LakeError::Stored { file: manifest.batch.clone(), problem })?;
-    Ok(directory.join(&file.name))
-}
-
-fn reader(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, LakeError> {
-    let file = File::open(path).map_err(|source| LakeError::Io { path: path.to_owned(), source })?;
-    Ok(ParquetRecordBatchReaderBuilder::try_new(file)?)
-}
-
-fn missing(path: &Path) -> LakeError {
-    LakeError::Stored { file: path.display().to_string(), problem: "a column is missing or of another type" }
-}
-
-fn leaf_of(path: &Path, device: u32, boot: [u8; 8], seq: u64) -> Result<Option<u32>, LakeError> {
-    let builder = reader(path)?;
-    let mask = ProjectionMask::columns(builder.parquet_schema(), ["leaf", "device", "boot", "seq"]);
-    for rows in builder.with_projection(mask).build()? {
-        let rows = rows?;
-        let column = |name: &str| rows.column_by_name(name).ok_or_else(|| missing(path));
-        let leaves = column("leaf")?.as_primitive_opt::<UInt32Type>().ok_or_else(|| missing(path))?;
-        let devices = column("device")?.as_primitive_opt::<UInt32Type>().ok_or_else(|| missing(path))?;
-        let boots = column("boot")?.as_fixed_size_binary_opt().ok_or_else(|| missing(path))?;
-        let seqs = column("seq")?.as_primitive_opt::<Int64Type>().ok_or_else(|| missing(path))?;
-        let found = (0..rows.num_rows()).find(|&row| {
-            devices.value(row) == device && seqs.value(row) == seq as i64 && boots.value(row) == boot
-        });
-        if let Some(row) = found {
-            return Ok(Some(leaves.value(row)));
-        }
-    }
-    Ok(None)
-}
-
-fn frame_at(path: &Path, leaf: u32) -> Result<Bytes, LakeError> {
-    let builder = reader(path)?;
-    let mask = ProjectionMask::columns(builder.parquet_schema(), ["frame"]);
-    let selection = RowSelection::from(vec![RowSelector::skip(leaf as usize), RowSelector::select(1)]);
-    let mut rows = builder.with_projection(mask).with_row_selection(selection).build()?;
-    let rows = rows.next().ok_or_else(|| missing(path))??;
-    let frames = rows.column(0).as_binary_opt::<i32>().ok_or_else(|| missing(path))?;
-    Ok(Bytes::copy_from_slice(frames.value(0)))
-}
-
-/// All frames of a batch in leaf order, a chunk at a time.
-pub(crate) fn read_frames(
-    path: &Path,
-) -> Result<impl Iterator<Item = Result<Vec<Admitted>, LakeError>>, LakeError> {
-    let owned = path.to_owned();
-    Ok(reader(path)?.build()?.map(move |rows| admitted(&rows?).ok_or_else(|| missing(&owned))))
-}
-
-fn admitted(rows: &RecordBatch) -> Option<Vec<Admitted>> {
-    let devices = rows.column_by_name("device")?.as_primitive_opt::<UInt32Type>()?;
-    let t0 = rows.column_by_name("t0")?.as_primitive_opt::<TimestampMicrosecondType>()?;
-    let received = rows.column_by_name("received_at")?.as_primitive_opt::<TimestampMicrosecondType>()?;
-    let flags = rows.column_by_name("flags")?.as_primitive_opt::<Int32Type>()?;
-    let codes = rows.column_by_name("code")?.as_string_opt::<i32>()?;
-    let frames = rows.column_by_name("frame")?.as_binary_opt::<i32>()?;
-    (0..rows.num_rows())
-        .map(|row| {
-            Some(Admitted {
-                position: 0,
-                device: devices.value(row),
-                t0_us: t0.value(row),
-                received_us: received.value(row),
-                flags: flags.value(row) as u32,
-                code: codes.value(row).parse().ok()?,
-                frame: Bytes::copy_from_slice(frames.value(row)),
-            })
+        search(&keys, (device, boot, seq)).ok_or_else(|| LakeError::Stored {
+            file: id.clone(),
+            problem: "a column of its frames is missing or of another type",
         })
-        .collect()
+    }
+
+    fn block(&self, batch: &SealedBatch, leaf: u32) -> Result<Block, LakeError> {
+        let leaves = block_of(leaf, batch.manifest.frames);
+        let key = (batch.manifest.batch.clone(), leaves.start);
+        let known =
+            self.recent.lock().blocks.iter().find(|(known, _)| *known == key).map(|(_, block)| block.clone());
+        if let Some(block) = known {
+            return Ok(block);
+        }
+        let block = Arc::new(Stored::new(self.directory(), &batch.manifest)?.frames(leaves)?);
+        remember(&mut self.recent.lock().blocks, key, block.clone(), BLOCKS_KNOWN_MAX);
+        Ok(block)
+    }
+}
+
+/// The leaves of a leaf's block.
+fn block_of(leaf: u32, frames: u64) -> Range<u32> {
+    let start = leaf - leaf % BLOCK_LEAVES as u32;
+    start..(start + BLOCK_LEAVES as u32).min(u32::try_from(frames).unwrap_or(u32::MAX))
+}
+
+/// Whether a run of a batch covers the number. Runs are sorted, as [`Lake::seal`] writes them.
+fn holds(ranges: &[DeviceRange], device: u32, boot: [u8; 8], seq: u64) -> bool {
+    let after =
+        ranges.partition_point(|range| (range.device, range.boot, range.first) <= (device, boot, seq));
+    let range = after.checked_sub(1).and_then(|index| ranges.get(index));
+    range.is_some_and(|range| (range.device, range.boot) == (device, boot) && seq <= range.last)
+}
+
+/// The leaf with this key, if there is one; `None` outside if the columns are others.
+#[expect(clippy::option_option, reason = "missing columns and a missing row are two things")]
+fn search(keys: &RecordBatch, wanted: (u32, [u8; 8], u64)) -> Option<Option<u32>> {
+    let devices = keys.column_by_name("device")?.as_primitive_opt::<UInt32Type>()?;
+    let boots = keys.column_by_name("boot")?.as_fixed_size_binary_opt()?;
+    let seqs = keys.column_by_name("seq")?.as_primitive_opt::<Int64Type>()?;
+    let key = |row: usize| (devices.value(row), boots.value(row), seqs.value(row).cast_unsigned());
+    let wanted = (wanted.0, wanted.1.as_slice(), wanted.2);
+    let (mut low, mut high) = (0, keys.num_rows());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if key(middle) < wanted { low = middle + 1 } else { high = middle }
+    }
+    Some((low < keys.num_rows() && key(low) == wanted).then_some(low as u32))
+}
+
+/// Root over the roots of blocks: the same as over all leaves.
+pub(crate) fn block_roots(hasher: &dyn FrameHasher, leaves: &[Hash32]) -> Vec<Hash32> {
+    leaves.chunks(BLOCK_LEAVES).map(|block| hasher.root(block)).collect()
 }

@@ -5,11 +5,14 @@
 //! frame's rows are in the *tail*, visible to readers at once, and recoverable from the write-ahead log.
 //!
 //! ```text
-//! DATA/lake/<batch>.scalar.parquet   one row per sample          sorted by device, signal, ts
-//! DATA/lake/<batch>.wave.parquet     one row per waveform series sorted by device, signal, ts
-//! DATA/lake/<batch>.frames.parquet   the signed bytes, in leaf order
+//! DATA/lake/<batch>.scalar.parquet   one row per sample          sorted by device, signal, ts, leaf
+//! DATA/lake/<batch>.wave.parquet     one row per waveform series sorted by device, signal, ts, leaf
+//! DATA/lake/<batch>.frames.parquet   one row per frame in leaf order: signature, times, verdict; what rows do not say
 //! DATA/lake/<batch>.manifest.json    digests, ranges, WAL positions; its BLAKE3 is in the log entry
 //! ```
+//!
+//! A frame's bytes are not kept beside its readings: they are deterministic, so signature and rows give them back
+//! (`rebuild`). Frames for which that does not hold keep their bytes.
 //!
 //! What it is not: it verifies no signature, decides nothing about people, and knows no SQL.
 
@@ -17,33 +20,38 @@ mod audit;
 mod error;
 mod files;
 mod find;
+mod frames;
+mod layout;
 mod open;
+mod rebuild;
 mod rows;
 mod seal;
+mod stored;
+mod tail;
 mod view;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use schemas_evidence::{Blake3Frames, DeviceRange, FrameHasher, Ledger};
 use schemas_frame::{Code, Frame};
+
+use find::Recent;
+use tail::{Chunk, Tail};
 
 pub use audit::{Finding, Progress, audit};
 pub use error::LakeError;
 pub use find::{Place, StoredFrame};
 pub use rows::{Rows, rows};
 pub use seal::Sealed;
-pub use view::{SealedBatch, View};
+pub use view::{SealedBatch, TailRows, View};
 
-/// Bytes of frames that the tail may hold, sealed-in-progress ones included, before senders must wait.
-pub const TAIL_BYTES_MAX: u64 = 256 << 20;
-/// Tail chunks below this many rows are joined with the next one.
-const TAIL_CHUNK_ROWS: usize = 8_192;
+/// Memory that the tail may hold, sealed-in-progress frames included, before senders must wait: three batches of the
+/// default size.
+pub const TAIL_BYTES_MAX: u64 = 96 << 20;
 
 /// Where the lake is and how much it may hold back.
 #[derive(Debug, Clone)]
@@ -85,27 +93,21 @@ pub struct Admitted {
 /// Key of a frame: device, boot, sequence number.
 type FrameKey = (u32, [u8; 8], u64);
 
-#[derive(Default)]
-struct Tail {
-    /// Frames of the batch being sealed, if one is.
-    frozen: Arc<Vec<Admitted>>,
-    /// Frames of the next batch.
-    active: Vec<Admitted>,
-    active_bytes: u64,
-    frozen_bytes: u64,
-    /// Arrival of the oldest active frame.
-    active_since_us: i64,
-    places: HashMap<FrameKey, Bytes>,
+/// What changes: sealed batches and the tail, under one lock, so that every view is consistent.
+struct State {
+    log_size: u64,
+    batches: Arc<Vec<Arc<SealedBatch>>>,
+    tail: Tail,
 }
 
 /// The lake of one deployment; one writer, any number of readers of its [`View`].
 pub struct Lake {
     options: Options,
     ledger: Arc<dyn Ledger>,
-    view: ArcSwap<View>,
-    tail: Mutex<Tail>,
+    state: Mutex<State>,
     sealing: Mutex<()>,
     covered: AtomicU64,
+    recent: Mutex<Recent>,
 }
 
 fn key_of(admitted: &Admitted) -> Result<FrameKey, LakeError> {
@@ -127,64 +129,54 @@ impl Lake {
 
     /// What a reader sees now.
     pub fn view(&self) -> Arc<View> {
-        self.view.load_full()
+        let state = self.state.lock();
+        let (log_size, batches) = (state.log_size, Arc::clone(&state.batches));
+        Arc::new(View { log_size, batches, tail: state.tail.chunks() })
+    }
+
+    /// Size of the log up to the newest batch entry.
+    pub fn log_size(&self) -> u64 {
+        self.state.lock().log_size
     }
 
     /// What a reader saw when the log had this size: sealed batches only.
     pub fn view_at(&self, log_size: u64) -> Arc<View> {
-        let now = self.view();
-        let batches: Vec<_> =
-            now.batches.iter().filter(|batch| batch.entry_index < log_size).cloned().collect();
+        let (_, now) = self.standing();
+        let batches: Vec<_> = now.iter().filter(|batch| batch.entry_index < log_size).cloned().collect();
         Arc::new(View::sealed(log_size, batches))
+    }
+
+    /// Tail and batches as they are now.
+    fn standing(&self) -> (Vec<Arc<Chunk>>, Arc<Vec<Arc<SealedBatch>>>) {
+        let state = self.state.lock();
+        (state.tail.chunks(), Arc::clone(&state.batches))
     }
 
     /// Whether the tail can take more; if not, senders wait until a seal succeeds.
     pub fn has_room(&self) -> bool {
-        let tail = self.tail.lock();
-        tail.active_bytes + tail.frozen_bytes < self.options.tail_bytes_max
+        self.state.lock().tail.cost_bytes() < self.options.tail_bytes_max
     }
 
     /// Frames, bytes and oldest arrival (microseconds since 1970) that wait for the next seal.
     pub fn waiting(&self) -> (u64, u64, Option<i64>) {
-        let tail = self.tail.lock();
-        let since = (!tail.active.is_empty()).then_some(tail.active_since_us);
-        (tail.active.len() as u64, tail.active_bytes, since)
+        self.state.lock().tail.waiting()
     }
 
     /// Whether an earlier seal failed and its frames wait for another attempt.
     pub fn is_retry_due(&self) -> bool {
-        !self.tail.lock().frozen.is_empty() && self.sealing.try_lock().is_some()
+        self.state.lock().tail.has_frozen() && self.sealing.try_lock().is_some()
     }
 
     /// Makes frames visible to readers. They must already be durable in the write-ahead log.
-    pub fn push(&self, frames: Vec<Admitted>) -> Result<(), LakeError> {
-        if frames.is_empty() {
-            return Ok(());
+    pub fn push(&self, frames: Vec<Admitted>) {
+        if !frames.is_empty() {
+            self.state.lock().tail.push(frames);
         }
-        let mut keys = Vec::with_capacity(frames.len());
-        for admitted in &frames {
-            keys.push(key_of(admitted)?);
-        }
-        let rows = rows::rows(&frames, 0)?;
-        let mut tail = self.tail.lock();
-        if tail.active.is_empty() {
-            tail.active_since_us = frames.iter().map(|frame| frame.received_us).min().unwrap_or(0);
-        }
-        for (key, admitted) in keys.into_iter().zip(&frames) {
-            tail.active_bytes += admitted.frame.len() as u64;
-            tail.places.insert(key, admitted.frame.clone());
-        }
-        tail.active.extend(frames);
-        let view = self.view.load();
-        let grown = view.with_rows(rows, TAIL_CHUNK_ROWS)?;
-        drop(view);
-        self.view.store(Arc::new(grown));
-        Ok(())
     }
 
     /// Per-device runs of all sealed batches in log order, for rebuilding the sequence windows at start.
     pub fn ranges(&self) -> Vec<DeviceRange> {
-        self.view().batches.iter().flat_map(|batch| batch.manifest.ranges.iter().cloned()).collect()
+        self.standing().1.iter().flat_map(|batch| batch.manifest.ranges.iter().cloned()).collect()
     }
 }
 

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use schemas_evidence::{BatchManifest, Entry, Ledger};
 
 use crate::seal::manifest_name;
-use crate::view::{SealedBatch, View};
-use crate::{Lake, LakeError, Options, Tail};
+use crate::tail::Tail;
+use crate::view::SealedBatch;
+use crate::{Lake, LakeError, Options, State};
 
 /// Log entries read at a time.
 const ENTRIES_PER_READ: u64 = 4_096;
@@ -79,10 +79,10 @@ impl Lake {
         Ok(Lake {
             options,
             ledger,
-            view: ArcSwap::from_pointee(View::sealed(log_size, batches)),
-            tail: Mutex::new(Tail::default()),
+            state: Mutex::new(State { log_size, batches: Arc::new(batches), tail: Tail::default() }),
             sealing: Mutex::new(()),
             covered: AtomicU64::new(covered),
+            recent: Mutex::default(),
         })
     }
 }

@@ -4,12 +4,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, FixedSizeBinaryArray, FixedSizeBinaryBuilder, Float64Array, Float64Builder,
-    Int32Array, Int32Builder, Int64Array, Int64Builder, ListBuilder, NullBufferBuilder, RecordBatch,
-    StringBuilder, TimestampMicrosecondArray, TimestampMicrosecondBuilder, UInt8Array, UInt16Array,
-    UInt16Builder, UInt32Array, UInt32Builder,
+    ArrayRef, BinaryBuilder, FixedSizeBinaryArray, Float64Array, Float64Builder, Int32Array, Int64Array,
+    Int64Builder, ListBuilder, NullBufferBuilder, RecordBatch, TimestampMicrosecondArray,
+    TimestampMicrosecondBuilder, UInt8Array, UInt16Array, UInt16Builder, UInt32Array, UInt32Builder,
 };
-use arrow::compute::{SortColumn, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use schemas_frame::{Frame, Series};
@@ -21,8 +19,18 @@ const UTC: &str = "UTC";
 /// Bytes of a boot id.
 const BOOT_BYTES: usize = columns::BOOT_BYTES as usize;
 
+/// Which columns are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Columns {
+    /// All that readers are shown: the tail.
+    Shown,
+    /// Those of a file, whose rows leave `columns::ORIGIN_COLUMNS` to the frames file.
+    Stored,
+}
+
 /// Columns that both tables end with: where a row came from.
 struct Origin {
+    columns: Columns,
     flags: Vec<i32>,
     received_at: Vec<i64>,
     boot: Vec<[u8; BOOT_BYTES]>,
@@ -40,45 +48,62 @@ fn utc(values: Vec<i64>) -> TimestampMicrosecondArray {
 }
 
 impl Origin {
-    fn with_capacity(rows: usize) -> Self {
+    fn with_capacity(columns: Columns, rows: usize) -> Self {
+        let shown = if columns == Columns::Shown { rows } else { 0 };
         Self {
-            flags: Vec::with_capacity(rows),
-            received_at: Vec::with_capacity(rows),
-            boot: Vec::with_capacity(rows),
-            seq: Vec::with_capacity(rows),
+            columns,
+            flags: Vec::with_capacity(shown),
+            received_at: Vec::with_capacity(shown),
+            boot: Vec::with_capacity(shown),
+            seq: Vec::with_capacity(shown),
             leaf: Vec::with_capacity(rows),
         }
     }
 
     fn push(&mut self, source: &Source<'_>, rows: usize) {
+        repeat(&mut self.leaf, source.leaf, rows);
+        if self.columns == Columns::Stored {
+            return;
+        }
         repeat(&mut self.flags, source.admitted.flags as i32, rows);
         repeat(&mut self.received_at, source.admitted.received_us, rows);
         repeat(&mut self.boot, source.boot, rows);
         repeat(&mut self.seq, source.seq, rows);
-        repeat(&mut self.leaf, source.leaf, rows);
     }
 
     fn finish(self, arrays: &mut Vec<ArrayRef>) -> Result<(), ArrowError> {
-        let boot =
-            FixedSizeBinaryArray::try_new(columns::BOOT_BYTES, self.boot.into_flattened().into(), None)?;
-        arrays.push(Arc::new(Int32Array::new(self.flags.into(), None)));
-        arrays.push(Arc::new(utc(self.received_at)));
-        arrays.push(Arc::new(boot));
-        arrays.push(Arc::new(Int64Array::new(self.seq.into(), None)));
+        if self.columns == Columns::Shown {
+            let boot = self.boot.into_flattened().into();
+            arrays.push(Arc::new(Int32Array::new(self.flags.into(), None)));
+            arrays.push(Arc::new(utc(self.received_at)));
+            arrays.push(Arc::new(FixedSizeBinaryArray::try_new(columns::BOOT_BYTES, boot, None)?));
+            arrays.push(Arc::new(Int64Array::new(self.seq.into(), None)));
+        }
         arrays.push(Arc::new(UInt32Array::new(self.leaf.into(), None)));
         Ok(())
     }
 }
 
-struct Source<'a> {
+/// The frame that rows are made of.
+pub(crate) struct Source<'a> {
     admitted: &'a Admitted,
     boot: [u8; BOOT_BYTES],
     seq: i64,
     leaf: u32,
 }
 
+impl<'a> Source<'a> {
+    pub(crate) fn new(admitted: &'a Admitted, frame: &Frame<'_>, leaf: u32) -> Source<'a> {
+        Source { admitted, boot: *frame.boot().as_bytes(), seq: frame.seq() as i64, leaf }
+    }
+
+    pub(crate) fn t0_us(&self) -> i64 {
+        self.admitted.t0_us
+    }
+}
+
 /// One row per sample, column by column: a series appends whole runs, never a row.
-struct Scalars {
+pub(crate) struct Scalars {
     device: Vec<u32>,
     signal: Vec<u16>,
     ts: Vec<i64>,
@@ -104,7 +129,7 @@ fn mark<T: Copy + Default>(column: &mut Vec<T>, nulls: &mut NullBufferBuilder, h
 }
 
 impl Scalars {
-    fn with_capacity(rows: usize) -> Self {
+    pub(crate) fn with_capacity(columns: Columns, rows: usize) -> Self {
         Self {
             device: Vec::with_capacity(rows),
             signal: Vec::with_capacity(rows),
@@ -117,11 +142,17 @@ impl Scalars {
             is_float: NullBufferBuilder::new(rows),
             quality: Vec::with_capacity(rows),
             has_quality: NullBufferBuilder::new(rows),
-            origin: Origin::with_capacity(rows),
+            origin: Origin::with_capacity(columns, rows),
         }
     }
 
-    fn push(&mut self, source: &Source<'_>, series: &Series<'_>) {
+    /// Rows so far.
+    pub(crate) fn len(&self) -> usize {
+        self.ts.len()
+    }
+
+    /// All samples of a series.
+    pub(crate) fn push(&mut self, source: &Source<'_>, series: &Series<'_>) {
         let rows = series.len();
         repeat(&mut self.device, source.admitted.device, rows);
         repeat(&mut self.signal, series.signal as u16, rows);
@@ -137,7 +168,30 @@ impl Scalars {
         self.origin.push(source, rows);
     }
 
-    fn finish(mut self) -> Result<RecordBatch, ArrowError> {
+    /// One sample of a series, for series that overlap in time.
+    pub(crate) fn push_sample(&mut self, source: &Source<'_>, series: &Series<'_>, at: usize, ts_us: i64) {
+        self.device.push(source.admitted.device);
+        self.signal.push(series.signal as u16);
+        self.ts.push(ts_us);
+        let raw = series.values.raw_i64(at);
+        self.raw.push(raw.unwrap_or_default());
+        self.is_integer.append(raw.is_some());
+        self.num.push(series.scale.num);
+        self.den.push(series.scale.den);
+        let real = series.values.real(at);
+        self.real.push(real.unwrap_or_default());
+        self.is_float.append(real.is_some());
+        let quality = series.quality.and_then(|quality| quality.get(at).copied());
+        self.quality.push(quality.unwrap_or_default());
+        self.has_quality.append(quality.is_some());
+        self.origin.push(source, 1);
+    }
+
+    pub(crate) fn finish(mut self) -> Result<RecordBatch, ArrowError> {
+        let schema = match self.origin.columns {
+            Columns::Shown => columns::scalar_schema(),
+            Columns::Stored => columns::stored_scalar_schema(),
+        };
         let mut arrays: Vec<ArrayRef> = vec![
             Arc::new(UInt32Array::new(self.device.into(), None)),
             Arc::new(UInt16Array::new(self.signal.into(), None)),
@@ -149,11 +203,12 @@ impl Scalars {
             Arc::new(UInt8Array::try_new(self.quality.into(), self.has_quality.finish())?),
         ];
         self.origin.finish(&mut arrays)?;
-        RecordBatch::try_new(columns::scalar_schema(), arrays)
+        RecordBatch::try_new(schema, arrays)
     }
 }
 
-struct Waves {
+/// One row per series of a waveform.
+pub(crate) struct Waves {
     device: UInt32Builder,
     signal: UInt16Builder,
     ts: TimestampMicrosecondBuilder,
@@ -169,7 +224,7 @@ struct Waves {
 }
 
 impl Waves {
-    fn new() -> Self {
+    pub(crate) fn new(columns: Columns) -> Self {
         Self {
             device: UInt32Builder::new(),
             signal: UInt16Builder::new(),
@@ -182,11 +237,11 @@ impl Waves {
             real: ListBuilder::new(Float64Builder::new()).with_field(columns::list_item(DataType::Float64)),
             quality: BinaryBuilder::new(),
             scratch: (Vec::new(), Vec::new()),
-            origin: Origin::with_capacity(0),
+            origin: Origin::with_capacity(columns, 0),
         }
     }
 
-    fn push(&mut self, source: &Source<'_>, series: &Series<'_>) {
+    pub(crate) fn push(&mut self, source: &Source<'_>, series: &Series<'_>) {
         let t0_us = source.admitted.t0_us;
         self.device.append_value(source.admitted.device);
         self.signal.append_value(series.signal as u16);
@@ -208,7 +263,11 @@ impl Waves {
         self.origin.push(source, 1);
     }
 
-    fn finish(mut self) -> Result<RecordBatch, ArrowError> {
+    pub(crate) fn finish(mut self) -> Result<RecordBatch, ArrowError> {
+        let schema = match self.origin.columns {
+            Columns::Shown => columns::wave_schema(),
+            Columns::Stored => columns::stored_wave_schema(),
+        };
         let mut arrays: Vec<ArrayRef> = vec![
             Arc::new(self.device.finish()),
             Arc::new(self.signal.finish()),
@@ -222,7 +281,7 @@ impl Waves {
             Arc::new(self.quality.finish()),
         ];
         self.origin.finish(&mut arrays)?;
-        RecordBatch::try_new(columns::wave_schema(), arrays)
+        RecordBatch::try_new(schema, arrays)
     }
 }
 
@@ -237,12 +296,12 @@ pub struct Rows {
 
 /// Whether a series is one wave row; `None` for a signal that the registry does not know: the verdict dropped it, its bytes
 /// stay in the frame.
-fn is_wave(series: &Series<'_>) -> Option<bool> {
+pub(crate) fn is_wave(series: &Series<'_>) -> Option<bool> {
     let signal = Registry::builtin().by_id(series.signal)?;
     Some(columns::is_wave(signal, series.period_us, series.len()))
 }
 
-/// Rows of frames in the order given; the first one is leaf `first_leaf`.
+/// Rows of frames in the order given, with every column that readers are shown; the first frame is leaf `first_leaf`.
 ///
 /// # Errors
 /// If bytes are no frame, which those of a verified one are.
@@ -254,10 +313,10 @@ pub fn rows(frames: &[Admitted], first_leaf: u32) -> Result<Rows, ArrowError> {
     }
     let is_scalar = |series: &Series<'_>| is_wave(series) == Some(false);
     let samples = parsed.iter().flat_map(Frame::series).filter(is_scalar).map(|series| series.len()).sum();
-    let mut scalars = Scalars::with_capacity(samples);
-    let mut waves = Waves::new();
+    let mut scalars = Scalars::with_capacity(Columns::Shown, samples);
+    let mut waves = Waves::new(Columns::Shown);
     for ((admitted, frame), leaf) in frames.iter().zip(&parsed).zip(first_leaf..) {
-        let source = Source { admitted, boot: *frame.boot().as_bytes(), seq: frame.seq() as i64, leaf };
+        let source = Source::new(admitted, frame, leaf);
         for series in frame.series() {
             match is_wave(&series) {
                 Some(true) => waves.push(&source, &series),
@@ -267,54 +326,6 @@ pub fn rows(frames: &[Admitted], first_leaf: u32) -> Result<Rows, ArrowError> {
         }
     }
     Ok(Rows { scalar: scalars.finish()?, wave: waves.finish()? })
-}
-
-/// Sorted by (device, signal, ts, leaf): the order of both tables on disk.
-pub(crate) fn sorted(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let mut keys = Vec::with_capacity(4);
-    for name in ["device", "signal", "ts", "leaf"] {
-        let values = batch.column_by_name(name).ok_or_else(|| ArrowError::SchemaError(name.to_owned()))?;
-        keys.push(SortColumn { values: values.clone(), options: None });
-    }
-    take_record_batch(batch, &lexsort_to_indices(&keys, None)?)
-}
-
-/// The evidence table: the frames' own bytes, one row per leaf.
-pub(crate) fn evidence(frames: &[Admitted]) -> Result<RecordBatch, ArrowError> {
-    let mut leaf = UInt32Builder::new();
-    let mut device = UInt32Builder::new();
-    let mut boot = FixedSizeBinaryBuilder::new(columns::BOOT_BYTES);
-    let mut seq = Int64Builder::new();
-    let mut t0 = TimestampMicrosecondBuilder::new().with_timezone(UTC);
-    let mut received_at = TimestampMicrosecondBuilder::new().with_timezone(UTC);
-    let mut flags = Int32Builder::new();
-    let mut code = StringBuilder::new();
-    let mut bytes = BinaryBuilder::new();
-    for (admitted, index) in frames.iter().zip(0u32..) {
-        let frame =
-            Frame::parse(&admitted.frame).map_err(|error| ArrowError::ParseError(error.to_string()))?;
-        leaf.append_value(index);
-        device.append_value(admitted.device);
-        boot.append_value(frame.boot().as_bytes())?;
-        seq.append_value(frame.seq() as i64);
-        t0.append_value(admitted.t0_us);
-        received_at.append_value(admitted.received_us);
-        flags.append_value(admitted.flags as i32);
-        code.append_value(admitted.code.as_str());
-        bytes.append_value(&admitted.frame);
-    }
-    let arrays: Vec<ArrayRef> = vec![
-        Arc::new(leaf.finish()),
-        Arc::new(device.finish()),
-        Arc::new(boot.finish()),
-        Arc::new(seq.finish()),
-        Arc::new(t0.finish()),
-        Arc::new(received_at.finish()),
-        Arc::new(flags.finish()),
-        Arc::new(code.finish()),
-        Arc::new(bytes.finish()),
-    ];
-    RecordBatch::try_new(columns::frames_schema(), arrays)
 }
 
 #[cfg(test)]

@@ -1,15 +1,23 @@
 //! Sealing: the tail becomes a batch. Pushes go on meanwhile; readers see the rows all the time.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use schemas_evidence::{BatchManifest, DeviceRange, FileKind, Hash32};
-use schemas_frame::Frame;
+use arrow::array::RecordBatch;
+use schemas_evidence::{BatchManifest, DeviceRange, FileKind, FileRef, Hash32};
+use schemas_signals::columns;
 
+use crate::files::{self, TableWriter};
+use crate::find::block_roots;
+use crate::frames::{BLOCK_LEAVES, FramesBuilder};
+use crate::layout::{Layout, Leaf};
+use crate::tail::Chunk;
 use crate::view::SealedBatch;
-use crate::{Admitted, Lake, LakeError, files, rows};
+use crate::{Lake, LakeError};
+
+/// Frames of a slice of the frames file.
+const FRAMES_SLICE: usize = 4_096;
 
 /// A batch that is now in the log.
 #[derive(Debug, Clone)]
@@ -27,11 +35,11 @@ impl Lake {
     /// repeated; no half batch is visible at any time.
     pub fn seal(&self) -> Result<Option<Sealed>, LakeError> {
         let _one_at_a_time = self.sealing.lock();
-        let frames = self.freeze();
-        if frames.is_empty() {
+        let chunks = self.state.lock().tail.freeze();
+        if chunks.is_empty() {
             return Ok(None);
         }
-        let manifest = self.write(&frames)?;
+        let manifest = self.write(&chunks)?;
         let entry = manifest
             .entry()
             .map_err(|source| LakeError::Manifest { batch: manifest.batch.clone(), source })?;
@@ -39,77 +47,81 @@ impl Lake {
         let bytes = manifest.files.iter().map(|file| file.bytes).sum();
         let covered_to = manifest.wal_to;
         let batch = Arc::new(SealedBatch { manifest, entry_index });
-        self.thaw(&frames, batch.clone());
+        self.thaw(batch.clone());
         Ok(Some(Sealed { batch, covered_to, bytes }))
     }
 
-    /// Moves the active frames to the frozen place, unless an earlier attempt left some there.
-    fn freeze(&self) -> Arc<Vec<Admitted>> {
-        let mut tail = self.tail.lock();
-        if tail.frozen.is_empty() && !tail.active.is_empty() {
-            tail.frozen = Arc::new(std::mem::take(&mut tail.active));
-            tail.frozen_bytes = std::mem::take(&mut tail.active_bytes);
-            let frozen = self.view.load().frozen();
-            self.view.store(Arc::new(frozen));
-        }
-        tail.frozen.clone()
-    }
-
-    fn thaw(&self, frames: &[Admitted], batch: Arc<SealedBatch>) {
-        let mut tail = self.tail.lock();
+    fn thaw(&self, batch: Arc<SealedBatch>) {
+        let mut state = self.state.lock();
         self.covered.store(batch.manifest.wal_to, Ordering::Release);
-        let thawed = self.view.load().thawed(batch);
-        self.view.store(Arc::new(thawed));
-        for admitted in frames {
-            if let Ok(key) = crate::key_of(admitted) {
-                tail.places.remove(&key);
-            }
-        }
-        tail.frozen = Arc::default();
-        tail.frozen_bytes = 0;
+        state.log_size = batch.entry_index + 1;
+        Arc::make_mut(&mut state.batches).push(batch);
+        state.tail.thaw();
     }
 
-    fn write(&self, frames: &[Admitted]) -> Result<BatchManifest, LakeError> {
-        let hasher = &self.options.hasher;
-        let bytes: Vec<&[u8]> = frames.iter().map(|admitted| admitted.frame.as_ref()).collect();
-        let root = hasher.root(&hasher.leaves(&bytes));
-        let wal_from = frames.iter().map(|frame| frame.position).min().unwrap_or(0);
-        let wal_to = frames.iter().map(|frame| frame.position + 1).max().unwrap_or(0);
+    fn write(&self, chunks: &[Arc<Chunk>]) -> Result<BatchManifest, LakeError> {
+        let frames = || chunks.iter().flat_map(|chunk| chunk.frames());
+        let layout = Layout::new(frames(), 0)?;
+        let hasher = self.options.hasher.as_ref();
+        let bytes: Vec<&[u8]> = layout.leaves.iter().map(|leaf| leaf.frame.bytes()).collect();
+        let blocks = block_roots(hasher, &hasher.leaves(&bytes));
+        let root = hasher.root(&blocks);
+        let digests: Vec<[u8; 16]> = hasher.digests(&bytes).iter().map(first16).collect();
+        let wal_from = frames().map(|frame| frame.position).min().unwrap_or(0);
+        let wal_to = frames().map(|frame| frame.position + 1).max().unwrap_or(0);
         let batch = batch_id(&root, wal_from);
-        let directory = &self.options.dir;
-        let written = (|| {
-            let rows = rows::rows(frames, 0)?;
-            let tables = [
-                (FileKind::Scalar, rows::sorted(&rows.scalar)?),
-                (FileKind::Wave, rows::sorted(&rows.wave)?),
-                (FileKind::Frames, rows::evidence(frames)?),
-            ];
-            let mut files = Vec::with_capacity(tables.len());
-            for (kind, table) in tables.iter().filter(|(_, table)| table.num_rows() > 0) {
-                files.push(files::write_table(directory, &batch, *kind, table)?);
-            }
+        let written = self.write_files(&batch, &layout, &digests, &blocks).and_then(|files| {
             let manifest = BatchManifest {
                 v: 1,
                 batch: batch.clone(),
-                frames: frames.len() as u64,
+                frames: layout.leaves.len() as u64,
                 root,
                 wal_from,
                 wal_to,
-                from_us: frames.iter().map(|frame| frame.t0_us).min().unwrap_or(0),
-                to_us: frames.iter().map(|frame| frame.t0_us).max().unwrap_or(0),
+                from_us: frames().map(|frame| frame.t0_us).min().unwrap_or(0),
+                to_us: frames().map(|frame| frame.t0_us).max().unwrap_or(0),
                 files,
-                ranges: ranges(frames)?,
+                ranges: ranges(&layout.leaves, &digests),
             };
-            let bytes =
-                manifest.to_bytes().map_err(|source| LakeError::Manifest { batch: batch.clone(), source })?;
-            files::write_bytes(&directory.join(manifest_name(&batch)), &bytes)?;
-            files::sync_directory(directory)?;
+            self.write_manifest(&manifest)?;
             Ok(manifest)
-        })();
+        });
         if written.is_err() {
             self.sweep(&batch);
         }
         written
+    }
+
+    fn write_files(
+        &self,
+        batch: &str,
+        layout: &Layout<'_>,
+        digests: &[[u8; 16]],
+        blocks: &[Hash32],
+    ) -> Result<Vec<FileRef>, LakeError> {
+        let create = |kind, schema| TableWriter::create(&self.options.dir, batch, kind, schema);
+        let mut files = Vec::with_capacity(3);
+        let mut scalar = create(FileKind::Scalar, columns::stored_scalar_schema())?;
+        layout.scalar_slices(&mut |rows| scalar.write(&rows))?;
+        files.extend(scalar.finish()?);
+        let mut wave = create(FileKind::Wave, columns::stored_wave_schema())?;
+        layout.wave_slices(&mut |rows| wave.write(&rows))?;
+        files.extend(wave.finish()?);
+        let mut table = create(FileKind::Frames, columns::frames_schema())?;
+        for (part, first) in layout.leaves.chunks(FRAMES_SLICE).zip((0..).step_by(FRAMES_SLICE)) {
+            table.write(&frames_slice(part, first, digests, blocks)?)?;
+        }
+        files.extend(table.finish()?);
+        Ok(files)
+    }
+
+    fn write_manifest(&self, manifest: &BatchManifest) -> Result<(), LakeError> {
+        let directory = &self.options.dir;
+        let bytes = manifest
+            .to_bytes()
+            .map_err(|source| LakeError::Manifest { batch: manifest.batch.clone(), source })?;
+        files::write_bytes(&directory.join(manifest_name(&manifest.batch)), &bytes)?;
+        files::sync_directory(directory)
     }
 
     /// Gives the space of a failed attempt back; what cannot be removed now is swept at the next open.
@@ -121,6 +133,29 @@ impl Lake {
             }
         }
     }
+}
+
+/// Rows of the frames file for consecutive leaves.
+fn frames_slice(
+    leaves: &[Leaf<'_>],
+    first: usize,
+    digests: &[[u8; 16]],
+    blocks: &[Hash32],
+) -> Result<RecordBatch, LakeError> {
+    let mut rows = FramesBuilder::new();
+    for (leaf, number) in leaves.iter().zip(first..) {
+        let starts_block = number.is_multiple_of(BLOCK_LEAVES);
+        let before = number.checked_sub(1).filter(|_| !starts_block).and_then(|before| digests.get(before));
+        let block = blocks.get(number / BLOCK_LEAVES).filter(|_| starts_block);
+        rows.push(number as u32, leaf, before.copied(), block)?;
+    }
+    Ok(rows.finish()?)
+}
+
+fn first16(digest: &Hash32) -> [u8; 16] {
+    let mut first = [0; 16];
+    first.copy_from_slice(&digest[..16]);
+    first
 }
 
 /// File name of a batch's manifest.
@@ -136,23 +171,18 @@ fn batch_id(root: &Hash32, wal_from: u64) -> String {
     hex::encode(&hash.as_bytes()[..16])
 }
 
-/// One entry per contiguous run of sequence numbers of a device's boot, sorted.
-fn ranges(frames: &[Admitted]) -> Result<Vec<DeviceRange>, LakeError> {
-    let mut seen: BTreeMap<crate::FrameKey, [u8; 16]> = BTreeMap::new();
-    for admitted in frames {
-        let frame =
-            Frame::parse(&admitted.frame).map_err(|error| LakeError::Frame { problem: error.to_string() })?;
-        seen.insert((admitted.device, *frame.boot().as_bytes(), frame.seq()), frame.digest16());
-    }
+/// One entry per contiguous run of sequence numbers of a device's boot, sorted as the leaves are.
+fn ranges(leaves: &[Leaf<'_>], digests: &[[u8; 16]]) -> Vec<DeviceRange> {
     let mut runs: Vec<DeviceRange> = Vec::new();
-    for ((device, boot, seq), digest) in seen {
+    for (leaf, digest) in leaves.iter().zip(digests) {
+        let (device, boot, seq) = (leaf.admitted.device, *leaf.frame.boot().as_bytes(), leaf.frame.seq());
         match runs.last_mut() {
             Some(run) if run.device == device && run.boot == boot && run.last + 1 == seq => {
                 run.last = seq;
-                run.last_digest = digest;
+                run.last_digest = *digest;
             }
-            _ => runs.push(DeviceRange { device, boot, first: seq, last: seq, last_digest: digest }),
+            _ => runs.push(DeviceRange { device, boot, first: seq, last: seq, last_digest: *digest }),
         }
     }
-    Ok(runs)
+    runs
 }

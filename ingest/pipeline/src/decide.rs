@@ -10,7 +10,7 @@ use ingest_intake::{Drain, Inbox, Reply, Submission};
 use ingest_lake::{Admitted, Lake, LakeError};
 use ingest_verify::hashes::SideBySide;
 use ingest_wal::{Record, Wal, WalError};
-use schemas_evidence::Hash32;
+use schemas_evidence::{FrameHasher, Hash32};
 use schemas_frame::{Code, DeviceReport, Frame, Verdict, VerifiedFrame, Verifier, flags, verify_all};
 use schemas_identity::{BootId, DeviceNumber, Register, ShortId};
 use schemas_signals::Registry;
@@ -281,7 +281,7 @@ impl Decider {
     }
 
     /// Durable first, then visible, then counted as seen. Gives the number of readings kept.
-    fn write(&mut self, fates: &mut [Fate]) -> Result<u64, WriteError> {
+    fn write(&mut self, fates: &mut [Fate]) -> Result<u64, WalError> {
         let mut records = Vec::new();
         for fate in fates.iter() {
             if let Fate::Kept { admitted, .. } = fate {
@@ -310,25 +310,16 @@ impl Decider {
         }
         // From here on the frames are promised: they are durable and will be replayed.
         self.windows.commit();
-        self.lake.push(pushed)?;
+        self.lake.push(pushed);
         Ok(total)
     }
 
-    fn refuse_all(&mut self, fates: &mut [Fate], error: &WriteError) {
-        match error {
-            WriteError::Wal(wal) => {
-                self.windows.rollback();
-                if !wal.is_recoverable() {
-                    self.shared.fail();
-                }
-                tracing::error!(error = %wal, "write-ahead log refused a group: senders are asked to wait");
-            }
-            WriteError::Lake(lake) => {
-                // Durable but not visible before the next start: senders must not be told OK, and a resend is a DUP.
-                self.shared.fail();
-                tracing::error!(error = %lake, "cannot put durable frames into the tail: restart to recover them");
-            }
+    fn refuse_all(&mut self, fates: &mut [Fate], error: &WalError) {
+        self.windows.rollback();
+        if !error.is_recoverable() {
+            self.shared.fail();
         }
+        tracing::error!(%error, "write-ahead log refused a group: senders are asked to wait");
         for fate in fates {
             if let Fate::Kept { verdict, .. } = fate {
                 verdict.code = Code::RetryAfter;
@@ -361,14 +352,6 @@ impl Decider {
             submission.reply.send(Reply { verdicts, reports });
         }
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum WriteError {
-    #[error(transparent)]
-    Wal(#[from] WalError),
-    #[error(transparent)]
-    Lake(#[from] LakeError),
 }
 
 fn stored_digest(

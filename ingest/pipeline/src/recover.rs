@@ -57,10 +57,10 @@ impl Decider {
                 frame: Bytes::copy_from_slice(&record.frame),
             });
             if chunk.len() == CHUNK_FRAMES {
-                self.lake.push(std::mem::take(&mut chunk))?;
+                self.lake.push(std::mem::take(&mut chunk));
             }
         }
-        self.lake.push(chunk)?;
+        self.lake.push(chunk);
         Ok(recovered)
     }
 

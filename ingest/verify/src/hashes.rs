@@ -23,12 +23,6 @@ impl SideBySide {
     pub fn uses_lanes() -> bool {
         *HAS_LANES
     }
-
-    /// `blake3::hash` of each, in order.
-    #[must_use]
-    pub fn digests(self, messages: &[&[u8]]) -> Vec<Hash32> {
-        each(None, messages)
-    }
 }
 
 impl FrameHasher for SideBySide {
@@ -47,6 +41,10 @@ impl FrameHasher for SideBySide {
             level = above;
         }
         level.first().copied().unwrap_or_else(Blake3Frames::empty)
+    }
+
+    fn digests(&self, frames: &[&[u8]]) -> Vec<Hash32> {
+        each(None, frames)
     }
 }
 

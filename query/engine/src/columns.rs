@@ -17,6 +17,7 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use schemas_identity::{DeviceNumber, Did};
 use schemas_signals::Registry;
+use schemas_signals::columns::ORIGIN_COLUMNS;
 
 use crate::mask::Mask;
 use crate::tables::{DeviceNames, FileKind};
@@ -112,6 +113,11 @@ impl Labels {
             ),
         }
     }
+}
+
+/// Whether a projection asks for what files keep once per frame.
+pub(crate) fn wants_origin(columns: &[Column]) -> bool {
+    columns.iter().flat_map(|column| column.sources()).any(|name| ORIGIN_COLUMNS.contains(name))
 }
 
 /// A run of visible samples of one lake row (wave) or of successive lake rows (scalar), all of one person,

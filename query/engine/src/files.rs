@@ -15,7 +15,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 
 use crate::mask::{Bounds, Mask};
-use crate::tables::{FileKind, LakeFile};
+use crate::tables::{FileKind, FramesFile, LakeFile};
 
 /// Most footers kept in memory; a lake file never changes, so an entry is never stale.
 const FOOTERS_MAX: usize = 1024;
@@ -29,6 +29,8 @@ pub(crate) struct OpenFile {
     pub kind: FileKind,
     /// Its footer and page index.
     pub metadata: ArrowReaderMetadata,
+    /// Where its rows find their origin.
+    pub frames: Option<Arc<FramesFile>>,
 }
 
 /// One row group to read, with the pages that may hold visible rows.
@@ -58,7 +60,12 @@ impl Footers {
             Some(metadata) => metadata,
             None => self.load(&file.path)?,
         };
-        Ok(Arc::new(OpenFile { path: file.path.clone(), kind: file.kind, metadata }))
+        Ok(Arc::new(OpenFile {
+            path: file.path.clone(),
+            kind: file.kind,
+            metadata,
+            frames: file.frames.clone(),
+        }))
     }
 
     fn load(&self, path: &Path) -> Result<ArrowReaderMetadata, ParquetError> {

@@ -7,7 +7,7 @@
 //! | `gate` | what a statement must be before it is planned |
 //! | `functions`, `session`, `catalog`, `rollup` | the planner's world for one request |
 //! | `scan` | `ConsentScan`, the opaque leaf where consent is enforced |
-//! | `mask`, `narrow`, `files`, `reader`, `columns`, `counts` | what the leaf is made of |
+//! | `mask`, `narrow`, `files`, `reader`, `origins`, `columns`, `counts` | what the leaf is made of |
 //! | `walk` | the last look at a plan |
 //! | [`running`], `record` | the stream, and its two records in the audit |
 //! | [`manifest`] | what an answer was made of |
@@ -26,6 +26,7 @@ pub mod gate;
 pub mod manifest;
 mod mask;
 mod narrow;
+mod origins;
 mod reader;
 mod record;
 mod rollup;
@@ -39,7 +40,7 @@ pub use engine::{Clock, Engine, Options, RunOptions};
 pub use error::EngineError;
 pub use manifest::{ManifestError, ManifestFile, ManifestResult, Manifests, QueryManifest};
 pub use running::Running;
-pub use tables::{DeviceNames, FileKind, LakeFile, Tables, TablesError, View};
+pub use tables::{DeviceNames, FileKind, FramesFile, LakeFile, Tables, TablesError, View};
 
 #[cfg(test)]
 mod tests;

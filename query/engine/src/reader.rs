@@ -19,7 +19,8 @@ use crate::columns::{self, Builder, Column, Labels, Run};
 use crate::counts::Counts;
 use crate::files::Piece;
 use crate::mask::{Interval, Lookup, Mask};
-use crate::tables::FileKind;
+use crate::origins::OriginFiles;
+use crate::tables::{FileKind, FramesFile};
 
 /// Most rows of one output batch.
 pub(crate) const BATCH_ROWS_MAX: usize = 8192;
@@ -74,6 +75,8 @@ pub(crate) struct Shape {
     pub schema: SchemaRef,
     /// Output columns.
     pub columns: Vec<Column>,
+    /// Frames files read for the columns that rows find there.
+    pub origins: OriginFiles,
 }
 
 /// A step's outcome.
@@ -127,6 +130,14 @@ impl Outgoing {
     }
 }
 
+/// A piece of a file that is being read.
+struct Open {
+    kind: FileKind,
+    reader: ParquetRecordBatchReader,
+    /// The frames file, if the query asks for columns that are there.
+    frames: Option<Arc<FramesFile>>,
+}
+
 struct Input {
     kind: FileKind,
     batch: RecordBatch,
@@ -137,7 +148,7 @@ struct Input {
 pub(crate) struct PartitionReader {
     shape: Arc<Shape>,
     units: VecDeque<Unit>,
-    open: Option<(FileKind, ParquetRecordBatchReader)>,
+    open: Option<Open>,
     input: Option<Input>,
     outgoing: Outgoing,
     lookup: Lookup,
@@ -176,23 +187,31 @@ impl PartitionReader {
 
     fn next_lake_batch(&mut self) -> Result<Option<(FileKind, RecordBatch)>, ReadError> {
         loop {
-            if let Some((kind, reader)) = &mut self.open {
-                if let Some(batch) = reader.next() {
-                    return Ok(Some((*kind, batch?)));
+            if let Some(open) = &mut self.open {
+                if let Some(batch) = open.reader.next() {
+                    let batch = batch?;
+                    return Ok(Some(match &open.frames {
+                        Some(frames) => (open.kind, self.shape.origins.attach(&frames.path, &batch)?),
+                        None => (open.kind, batch),
+                    }));
                 }
                 self.open = None;
             }
             match self.units.pop_front() {
                 None => return Ok(None),
                 Some(Unit::Tail(kind, batch)) => return Ok(Some((kind, batch))),
-                Some(Unit::Piece(piece)) => self.open = Some((piece.file.kind, self.open_piece(piece)?)),
+                Some(Unit::Piece(piece)) => self.open = Some(self.open_piece(piece)?),
             }
         }
     }
 
-    fn open_piece(&self, piece: Piece) -> Result<ParquetRecordBatchReader, ReadError> {
+    fn open_piece(&self, piece: Piece) -> Result<Open, ReadError> {
         let kind = piece.file.kind;
-        let wanted = columns::sources(kind, &self.shape.columns);
+        let mut wanted = columns::sources(kind, &self.shape.columns);
+        let frames = piece.file.frames.clone().filter(|_| columns::wants_origin(&self.shape.columns));
+        if frames.is_some() {
+            wanted.push("leaf");
+        }
         let parquet = piece.file.metadata.parquet_schema();
         let roots: Vec<usize> = parquet
             .root_schema()
@@ -215,7 +234,7 @@ impl PartitionReader {
         if let Some(selection) = piece.selection {
             builder = builder.with_row_selection(selection);
         }
-        Ok(builder.build()?)
+        Ok(Open { kind, reader: builder.build()?, frames })
     }
 }
 

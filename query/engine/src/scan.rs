@@ -36,12 +36,13 @@ use query_consents::Warrant;
 use schemas_identity::{Did, ShortId};
 use schemas_signals::columns::readings_schema;
 
-use crate::columns::{Column, Labels};
+use crate::columns::{Column, Labels, wants_origin};
 use crate::counts::Counts;
 use crate::engine::Clock;
 use crate::files::{self, Footers};
 use crate::mask::{Mask, Narrow};
 use crate::narrow::Names;
+use crate::origins::OriginFiles;
 use crate::reader::{PartitionReader, Shape, Step, Unit};
 use crate::tables::{FileKind, View};
 
@@ -150,7 +151,7 @@ impl Readings {
     }
 
     /// Everything to read for a mask: pieces of files, then the live tail.
-    fn units(&self, mask: &Mask) -> Result<Vec<Unit>> {
+    fn units(&self, mask: &Mask, wants_origin: bool) -> Result<Vec<Unit>> {
         let shared = &self.reach.shared;
         let view = &shared.view;
         let mut units = Vec::new();
@@ -158,6 +159,9 @@ impl Readings {
             let open =
                 shared.footers.open(file).map_err(|error| DataFusionError::External(Box::new(error)))?;
             shared.opened.lock().insert(file.name.clone(), file.blake3.clone());
+            if let Some(frames) = file.frames.as_ref().filter(|_| wants_origin) {
+                shared.opened.lock().insert(frames.name.clone(), frames.blake3.clone());
+            }
             units.extend(files::pieces(&open, mask).into_iter().map(Unit::Piece));
         }
         units.extend(view.tail_scalar.iter().map(|batch| Unit::Tail(FileKind::Scalar, batch.clone())));
@@ -215,7 +219,7 @@ impl TableProvider for Readings {
         }
         let mask = Arc::new(self.reach.mask.narrowed(&self.narrow(filters)));
         self.reach.planned.lock().extend(mask.scopes());
-        let units = self.units(&mask)?;
+        let units = self.units(&mask, wants_origin(&columns))?;
         let labels = Labels::new(
             &mask,
             |person| self.reach.warrant.pseudonym(person),
@@ -227,6 +231,7 @@ impl TableProvider for Readings {
             counts: Arc::clone(&self.reach.shared.counts),
             schema,
             columns,
+            origins: OriginFiles::default(),
         };
         let partitions = share_out(units, state.config().target_partitions());
         Ok(Arc::new(ConsentScan::new(Arc::clone(&self.reach), Arc::new(shape), partitions)))

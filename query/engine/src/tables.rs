@@ -17,6 +17,17 @@ pub enum FileKind {
     Wave,
 }
 
+/// The file with one row per frame of a batch.
+#[derive(Debug, Clone)]
+pub struct FramesFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its name in the batch manifest.
+    pub name: String,
+    /// Its BLAKE3 digest, hex, from the batch manifest.
+    pub blake3: String,
+}
+
 /// One immutable Parquet file of the lake, as its batch manifest names it.
 #[derive(Debug, Clone)]
 pub struct LakeFile {
@@ -38,6 +49,9 @@ pub struct LakeFile {
     pub ts_min_us: i64,
     /// Last instant (for waves: of the last sample), microseconds UTC.
     pub ts_max_us: i64,
+    /// Where rows find the columns that the file does not repeat (`schemas_signals::columns::ORIGIN_COLUMNS`); `None` if it
+    /// has them itself.
+    pub frames: Option<Arc<FramesFile>>,
 }
 
 /// Gives the first short id of a device number, the one SQL shows.

@@ -69,6 +69,8 @@ pub trait FrameHasher: Send + Sync + std::fmt::Debug {
     fn leaves(&self, frames: &[&[u8]]) -> Vec<Hash32>;
     /// [`root`] of these leaves.
     fn root(&self, leaves: &[Hash32]) -> Hash32;
+    /// Plain BLAKE3 of each, in order; the first 16 bytes are what the next frame names as `prev`.
+    fn digests(&self, frames: &[&[u8]]) -> Vec<Hash32>;
 }
 
 impl FrameHasher for Blake3Frames {
@@ -78,6 +80,10 @@ impl FrameHasher for Blake3Frames {
 
     fn root(&self, leaves: &[Hash32]) -> Hash32 {
         root::<Blake3Frames>(leaves)
+    }
+
+    fn digests(&self, frames: &[&[u8]]) -> Vec<Hash32> {
+        frames.iter().map(|frame| *blake3::hash(frame).as_bytes()).collect()
     }
 }
 

@@ -32,8 +32,8 @@ pub mod series;
 pub mod verdict;
 pub mod verify;
 
-pub use encode::{EncodeError, FrameBuilder, OutDeltas, OutSeries, OutValues};
-pub use parse::{Alg, DecodeError, Frame, next_frame_len};
+pub use encode::{EncodeError, FrameBuilder, OutDeltas, OutSeries, OutValues, seal};
+pub use parse::{Alg, DecodeError, Frame, digest16, next_frame_len};
 pub use series::{Deltas, Scale, Series, Values};
 pub use verdict::{Code, DeviceReport, Verdict, flags};
 pub use verify::{Job, Reference, VerifiedFrame, Verifier, verify_all};

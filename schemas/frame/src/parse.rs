@@ -156,6 +156,20 @@ impl<'a> Frame<'a> {
         (0..self.fields.series.count).map_while(move |_| one_series(&mut cursor).ok())
     }
 
+    /// As [`Frame::series`], each with its place in the frame's bytes, for [`Frame::series_at`].
+    pub fn series_places(&self) -> impl Iterator<Item = (u32, Series<'a>)> + use<'a> {
+        let mut cursor = self.fields.series.elements;
+        (0..self.fields.series.count).map_while(move |_| {
+            let at = cursor.at() as u32;
+            one_series(&mut cursor).ok().map(|series| (at, series))
+        })
+    }
+
+    /// The series at a place that [`Frame::series_places`] gave, without walking those before it.
+    pub fn series_at(&self, at: u32) -> Option<Series<'a>> {
+        one_series(&mut Cursor::starting_at(self.bytes, at as usize)).ok()
+    }
+
     /// The payload's bytes: the CBOR map with unknown keys as sent.
     pub const fn payload(&self) -> &'a [u8] {
         self.payload

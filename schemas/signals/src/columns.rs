@@ -71,7 +71,32 @@ pub fn wave_schema() -> SchemaRef {
     SCHEMA.clone()
 }
 
-/// One row per frame, in the order of the batch's leaves.
+/// Columns of shown rows that files do not repeat per row: they are in the frames file, under the row's `leaf`.
+pub const ORIGIN_COLUMNS: [&str; 4] = ["flags", "received_at", "boot", "seq"];
+
+fn without_origin(schema: &Schema) -> SchemaRef {
+    let is_own = |field: &&Arc<Field>| !ORIGIN_COLUMNS.contains(&field.name().as_str());
+    Arc::new(Schema::new(schema.fields().iter().filter(is_own).cloned().collect::<Vec<_>>()))
+}
+
+/// [`scalar_schema`] as files have it: without [`ORIGIN_COLUMNS`].
+pub fn stored_scalar_schema() -> SchemaRef {
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| without_origin(&scalar_schema()));
+    SCHEMA.clone()
+}
+
+/// [`wave_schema`] as files have it: without [`ORIGIN_COLUMNS`].
+pub fn stored_wave_schema() -> SchemaRef {
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| without_origin(&wave_schema()));
+    SCHEMA.clone()
+}
+
+/// One row per frame, in the order of the batch's leaves: by device, boot, sequence number.
+///
+/// A frame whose bytes follow from the batch's rows has `signature`, `kid`, `shape`, `clock` and `mono`, and no `frame`;
+/// any other one has its bytes in `frame` and none of those. `wall` is null unless the device's clock was neither unset
+/// (`clock` 1) nor taken as `t0` (`clock` 0). `prev` is null where it is the digest of the frame one leaf before.
+/// `block` is the root over the leaves of a block, at the first leaf of each.
 pub fn frames_schema() -> SchemaRef {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         Arc::new(Schema::new(vec![
@@ -83,7 +108,15 @@ pub fn frames_schema() -> SchemaRef {
             Field::new("received_at", timestamp(), false),
             Field::new("flags", DataType::Int32, false),
             Field::new("code", DataType::Utf8, false),
-            Field::new("frame", DataType::Binary, false),
+            Field::new("frame", DataType::Binary, true),
+            Field::new("signature", DataType::FixedSizeBinary(64), true),
+            Field::new("kid", DataType::FixedSizeBinary(8), true),
+            Field::new("shape", DataType::Binary, true),
+            Field::new("prev", DataType::FixedSizeBinary(16), true),
+            Field::new("clock", DataType::UInt8, true),
+            Field::new("wall", DataType::Int64, true),
+            Field::new("mono", DataType::Int64, true),
+            Field::new("block", DataType::FixedSizeBinary(32), true),
         ]))
     });
     SCHEMA.clone()

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ingest_lake::Lake;
+use ingest_lake::{Lake, SealedBatch};
 use ingest_statements::Statements;
-use query_engine::{FileKind, LakeFile, Tables, TablesError, View};
+use query_engine::{FileKind, FramesFile, LakeFile, Tables, TablesError, View};
 
 /// Adapter from the lake's view to the engine's.
 pub(crate) struct LakeTables {
@@ -13,11 +13,15 @@ pub(crate) struct LakeTables {
     pub(crate) statements: Arc<Statements>,
 }
 
-fn lake_file(directory: &Path, file: &schemas_evidence::FileRef) -> Option<LakeFile> {
+fn lake_file(
+    directory: &Path,
+    file: &schemas_evidence::FileRef,
+    frames: &Arc<FramesFile>,
+) -> Option<LakeFile> {
     let kind = match file.kind {
         schemas_evidence::FileKind::Scalar => FileKind::Scalar,
         schemas_evidence::FileKind::Wave => FileKind::Wave,
-        // The signed bytes are evidence, not a table.
+        // Evidence, not a table: rows only find their origin there.
         schemas_evidence::FileKind::Frames => return None,
     };
     Some(LakeFile {
@@ -30,28 +34,39 @@ fn lake_file(directory: &Path, file: &schemas_evidence::FileRef) -> Option<LakeF
         device_max: file.device_max,
         ts_min_us: file.ts_min_us,
         ts_max_us: file.ts_max_us,
+        frames: Some(Arc::clone(frames)),
     })
+}
+
+/// The tables of one batch.
+fn batch_files(directory: &Path, batch: &SealedBatch) -> Vec<LakeFile> {
+    let files = &batch.manifest.files;
+    let Some(frames) = files.iter().find(|file| file.kind == schemas_evidence::FileKind::Frames) else {
+        return Vec::new();
+    };
+    let frames = Arc::new(FramesFile {
+        path: directory.join(&frames.name),
+        name: frames.name.clone(),
+        blake3: hex::encode(frames.blake3),
+    });
+    files.iter().filter_map(|file| lake_file(directory, file, &frames)).collect()
 }
 
 impl Tables for LakeTables {
     fn view(&self, as_of: Option<u64>) -> Result<Arc<View>, TablesError> {
         let view = match as_of {
             None => self.lake.view(),
-            Some(size) if size <= self.lake.view().log_size => self.lake.view_at(size),
+            Some(size) if size <= self.lake.log_size() => self.lake.view_at(size),
             Some(size) => return Err(TablesError::NoSnapshot(size)),
         };
-        let directory = self.lake.directory();
-        let files = view
-            .batches
-            .iter()
-            .flat_map(|batch| batch.manifest.files.iter().filter_map(|file| lake_file(directory, file)))
-            .collect();
+        let files = view.batches.iter().flat_map(|batch| batch_files(self.lake.directory(), batch)).collect();
+        let tail = view.tail_rows().map_err(|error| TablesError::Unavailable(error.to_string()))?;
         let register = self.statements.register();
         Ok(Arc::new(View {
             log_size: view.log_size,
             files,
-            tail_scalar: view.tail_scalar.clone(),
-            tail_wave: view.tail_wave.clone(),
+            tail_scalar: tail.scalar,
+            tail_wave: tail.wave,
             devices: Arc::new(move |number| register.device(number).map(|device| device.first_id)),
         }))
     }

@@ -15,11 +15,12 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use schemas_signals::columns::{list_item, scalar_schema, wave_schema};
+use schemas_signals::columns::{ORIGIN_COLUMNS, list_item, scalar_schema, wave_schema};
 
 use super::people::World;
 use crate::{
-    DeviceNames, Engine, EngineError, FileKind, LakeFile, Options, RunOptions, Tables, TablesError, View,
+    DeviceNames, Engine, EngineError, FileKind, FramesFile, LakeFile, Options, RunOptions, Tables,
+    TablesError, View,
 };
 
 /// First instant of the data: 2026-01-01.
@@ -154,19 +155,27 @@ pub(crate) fn wave_batch(rows: &[Wave]) -> RecordBatch {
     RecordBatch::try_new(wave_schema(), columns).unwrap()
 }
 
-/// Writes a lake file; `group` rows in a row group.
+/// Rows as files have them, and the frames file they point into: here each row is a frame of its own.
+fn split(batch: &RecordBatch) -> (RecordBatch, RecordBatch) {
+    let leaves: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..batch.num_rows() as u32));
+    let (mut rows, mut frames) = (Vec::new(), Vec::new());
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        match field.name().as_str() {
+            "leaf" => rows.push((field.name().clone(), Arc::clone(&leaves))),
+            name if ORIGIN_COLUMNS.contains(&name) => frames.push((name.to_owned(), Arc::clone(column))),
+            name => rows.push((name.to_owned(), Arc::clone(column))),
+        }
+    }
+    (RecordBatch::try_from_iter(rows).unwrap(), RecordBatch::try_from_iter(frames).unwrap())
+}
+
+/// Writes a lake file and its frames file; `group` rows in a row group.
 pub(crate) fn write(dir: &Path, name: &str, kind: FileKind, batch: &RecordBatch, group: usize) -> LakeFile {
     let path = dir.join(name);
-    let properties = WriterProperties::builder()
-        .set_max_row_group_row_count(Some(group))
-        .set_data_page_row_count_limit(50)
-        .set_write_batch_size(50)
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .build();
-    let mut writer =
-        ArrowWriter::try_new(File::create(&path).unwrap(), batch.schema(), Some(properties)).unwrap();
-    writer.write(batch).unwrap();
-    writer.close().unwrap();
+    let (rows, frames) = split(batch);
+    let frames_name = format!("{name}.frames");
+    write_plain(&path, &rows, group);
+    write_plain(&dir.join(&frames_name), &frames, 100);
     LakeFile {
         path,
         name: name.to_owned(),
@@ -177,7 +186,25 @@ pub(crate) fn write(dir: &Path, name: &str, kind: FileKind, batch: &RecordBatch,
         device_max: PEOPLE,
         ts_min_us: T0,
         ts_max_us: T0 + 10_000 * SECOND,
+        frames: Some(Arc::new(FramesFile {
+            path: dir.join(&frames_name),
+            name: frames_name,
+            blake3: "11".repeat(32),
+        })),
     }
+}
+
+fn write_plain(path: &Path, batch: &RecordBatch, group: usize) {
+    let properties = WriterProperties::builder()
+        .set_max_row_group_row_count(Some(group))
+        .set_data_page_row_count_limit(50)
+        .set_write_batch_size(50)
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .build();
+    let mut writer =
+        ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), Some(properties)).unwrap();
+    writer.write(batch).unwrap();
+    writer.close().unwrap();
 }
 
 /// A store with one view.

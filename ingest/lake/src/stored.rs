@@ -1,0 +1,300 @@
+//! Reading a sealed batch back, a range of leaves at a time: the frames as they were signed, and their rows as they lie in
+//! the files. Used by look-ups, proofs and the audit; queries have a reader of their own.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use arrow::array::{AsArray, RecordBatch, RecordBatchReader};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type};
+use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
+};
+use parquet::file::metadata::PageIndexPolicy;
+use schemas_evidence::{BatchManifest, FileKind, Hash32};
+use schemas_frame::digest16;
+
+use crate::frames::{BLOCK_LEAVES, FramesRows};
+use crate::rebuild::{Readings, rebuild};
+use crate::{Admitted, LakeError};
+
+/// Rows decoded at a time while a column of leaves is searched.
+const SEARCH_ROWS: usize = 64 << 10;
+
+/// The files of one batch.
+pub(crate) struct Stored {
+    frames: PathBuf,
+    scalar: Option<PathBuf>,
+    wave: Option<PathBuf>,
+}
+
+type Reader = ParquetRecordBatchReaderBuilder<File>;
+
+fn open(path: &Path) -> Result<Reader, LakeError> {
+    let file = File::open(path).map_err(|source| LakeError::Io { path: path.to_owned(), source })?;
+    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+    Ok(ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)?)
+}
+
+fn wrong(path: &Path, problem: &'static str) -> LakeError {
+    LakeError::Stored { file: path.display().to_string(), problem }
+}
+
+fn missing(path: &Path) -> LakeError {
+    wrong(path, "a column is missing or of another type")
+}
+
+/// Skips and selections for these rows, which rise.
+fn selection(rows: impl Iterator<Item = usize>) -> (RowSelection, usize) {
+    let (mut selectors, mut at, mut count): (Vec<RowSelector>, usize, usize) = (Vec::new(), 0, 0);
+    for row in rows {
+        if row > at {
+            selectors.push(RowSelector::skip(row - at));
+        }
+        match selectors.last_mut() {
+            Some(last) if !last.skip => last.row_count += 1,
+            _ => selectors.push(RowSelector::select(1)),
+        }
+        at = row + 1;
+        count += 1;
+    }
+    (RowSelection::from(selectors), count)
+}
+
+fn read_all(reader: Reader) -> Result<RecordBatch, LakeError> {
+    let reader = reader.with_batch_size(SEARCH_ROWS).build()?;
+    let schema = reader.schema();
+    let mut batches = Vec::new();
+    for rows in reader {
+        batches.push(rows?);
+    }
+    Ok(concat_batches(&schema, &batches)?)
+}
+
+impl Stored {
+    pub(crate) fn new(directory: &Path, manifest: &BatchManifest) -> Result<Stored, LakeError> {
+        let named = |kind| {
+            manifest.files.iter().find(|file| file.kind == kind).map(|file| directory.join(&file.name))
+        };
+        let problem = "the batch has no frames file";
+        let frames = named(FileKind::Frames)
+            .ok_or_else(|| LakeError::Stored { file: manifest.batch.clone(), problem })?;
+        Ok(Stored { frames, scalar: named(FileKind::Scalar), wave: named(FileKind::Wave) })
+    }
+
+    /// The frames of some leaves, in order. The range begins at a multiple of [`BLOCK_LEAVES`].
+    pub(crate) fn frames(&self, leaves: Range<u32>) -> Result<Vec<Admitted>, LakeError> {
+        let (selection, _) = selection((leaves.start as usize)..(leaves.end as usize));
+        let heads = read_all(open(&self.frames)?.with_row_selection(selection))?;
+        let heads = FramesRows::of(&heads).ok_or_else(|| missing(&self.frames))?;
+        let scalar = self.rows(FileKind::Scalar, leaves.clone())?;
+        let wave = self.rows(FileKind::Wave, leaves)?;
+        let scalar = scalar.as_ref().map(ScalarRows::of).transpose()?;
+        let wave = wave.as_ref().map(WaveRows::of).transpose()?;
+        let mut frames: Vec<Admitted> = Vec::with_capacity(heads.len());
+        for row in 0..heads.len() {
+            let leaf = heads.leaf.value(row);
+            let starts_block = (leaf as usize).is_multiple_of(BLOCK_LEAVES);
+            let before = frames.last().filter(|_| !starts_block).map(|admitted| digest16(&admitted.frame));
+            let bytes = match heads.bytes(row) {
+                Some(bytes) => Some(bytes.to_vec()),
+                None => heads.head(row, before).and_then(|head| {
+                    rebuild(&head, &mut |signal, readings| {
+                        scalar.iter().for_each(|rows| rows.read(leaf, signal, readings));
+                        wave.iter().for_each(|rows| rows.read(leaf, signal, readings));
+                    })
+                }),
+            };
+            let bytes =
+                bytes.ok_or_else(|| wrong(&self.frames, "a frame cannot be rebuilt from its rows"))?;
+            frames.push(self.admitted(&heads, row, bytes.into())?);
+        }
+        Ok(frames)
+    }
+
+    fn admitted(&self, heads: &FramesRows<'_>, row: usize, frame: Bytes) -> Result<Admitted, LakeError> {
+        Ok(Admitted {
+            position: 0,
+            device: heads.device.value(row),
+            t0_us: heads.t0.value(row),
+            received_us: heads.received_at.value(row),
+            flags: heads.flags.value(row).cast_unsigned(),
+            code: heads.code.value(row).parse().map_err(|_| wrong(&self.frames, "an unknown code"))?,
+            frame,
+        })
+    }
+
+    /// The rows of some leaves in the file's order; `None` where the batch has no such file.
+    pub(crate) fn rows(&self, kind: FileKind, leaves: Range<u32>) -> Result<Option<RecordBatch>, LakeError> {
+        let path = match kind {
+            FileKind::Scalar => self.scalar.as_ref(),
+            FileKind::Wave => self.wave.as_ref(),
+            FileKind::Frames => Some(&self.frames),
+        };
+        let Some(path) = path else { return Ok(None) };
+        let groups = groups_of(&open(path)?, &leaves);
+        let reader = open(path)?.with_row_groups(groups.clone());
+        let mask = ProjectionMask::columns(reader.parquet_schema(), ["leaf"]);
+        let mut wanted = Vec::new();
+        let mut first = 0;
+        for rows in reader.with_projection(mask).with_batch_size(SEARCH_ROWS).build()? {
+            let rows = rows?;
+            let found = rows.column(0).as_primitive_opt::<UInt32Type>().ok_or_else(|| missing(path))?;
+            let within = |(row, leaf): (usize, &u32)| leaves.contains(leaf).then_some(first + row);
+            wanted.extend(found.values().iter().enumerate().filter_map(within));
+            first += rows.num_rows();
+        }
+        let (selection, _) = selection(wanted.into_iter());
+        Ok(Some(read_all(open(path)?.with_row_groups(groups).with_row_selection(selection))?))
+    }
+
+    /// Device, boot and sequence number of every leaf.
+    pub(crate) fn keys(&self) -> Result<RecordBatch, LakeError> {
+        let reader = open(&self.frames)?;
+        let mask = ProjectionMask::columns(reader.parquet_schema(), ["device", "boot", "seq"]);
+        read_all(reader.with_projection(mask))
+    }
+
+    /// The roots of all blocks.
+    pub(crate) fn block_roots(&self) -> Result<Vec<Hash32>, LakeError> {
+        let reader = open(&self.frames)?;
+        let mask = ProjectionMask::columns(reader.parquet_schema(), ["block"]);
+        let rows = read_all(reader.with_projection(mask))?;
+        let blocks = rows.column(0).as_fixed_size_binary_opt().ok_or_else(|| missing(&self.frames))?;
+        let roots =
+            blocks.iter().step_by(BLOCK_LEAVES).map(|root| root.and_then(|root| root.try_into().ok()));
+        roots.collect::<Option<_>>().ok_or_else(|| wrong(&self.frames, "a block has no root"))
+    }
+}
+
+/// Row groups that may hold rows of these leaves.
+fn groups_of(reader: &Reader, leaves: &Range<u32>) -> Vec<usize> {
+    let metadata = reader.metadata();
+    let all = 0..metadata.num_row_groups();
+    let bound = |is_min: bool| {
+        let converter =
+            StatisticsConverter::try_new("leaf", reader.schema(), reader.parquet_schema()).ok()?;
+        let found = match is_min {
+            true => converter.row_group_mins(metadata.row_groups()).ok()?,
+            false => converter.row_group_maxes(metadata.row_groups()).ok()?,
+        };
+        Some(found.as_primitive_opt::<UInt32Type>()?.values().to_vec())
+    };
+    let (Some(least), Some(most)) = (bound(true), bound(false)) else { return all.collect() };
+    let overlaps = |group: &usize| match (least.get(*group), most.get(*group)) {
+        (Some(least), Some(most)) => *least < leaves.end && *most >= leaves.start,
+        _ => true,
+    };
+    all.filter(overlaps).collect()
+}
+
+/// Where the rows of each (leaf, signal) are, in the order of time.
+struct Index {
+    order: Vec<usize>,
+    keys: Vec<(u32, u16)>,
+}
+
+impl Index {
+    fn of(rows: &RecordBatch) -> Option<Index> {
+        let leaves = rows.column_by_name("leaf")?.as_primitive_opt::<UInt32Type>()?.values();
+        let signals = rows.column_by_name("signal")?.as_primitive_opt::<UInt16Type>()?.values();
+        let key = |row: usize| (leaves[row], signals[row]);
+        let mut order: Vec<usize> = (0..rows.num_rows()).collect();
+        // Stable: rows of one series keep their order.
+        order.sort_by_key(|row| key(*row));
+        let keys = order.iter().map(|row| key(*row)).collect();
+        Some(Index { order, keys })
+    }
+
+    fn rows(&self, leaf: u32, signal: u16) -> &[usize] {
+        let from = self.keys.partition_point(|key| *key < (leaf, signal));
+        let to = self.keys.partition_point(|key| *key <= (leaf, signal));
+        self.order.get(from..to).unwrap_or_default()
+    }
+}
+
+struct ScalarRows<'a> {
+    index: Index,
+    ts: &'a arrow::array::TimestampMicrosecondArray,
+    raw: &'a arrow::array::Int64Array,
+    real: &'a arrow::array::Float64Array,
+    quality: &'a arrow::array::UInt8Array,
+}
+
+fn no_column() -> LakeError {
+    LakeError::Stored { file: "rows of a batch".into(), problem: "a column is missing or of another type" }
+}
+
+impl<'a> ScalarRows<'a> {
+    fn of(rows: &'a RecordBatch) -> Result<ScalarRows<'a>, LakeError> {
+        let found = || {
+            Some(ScalarRows {
+                index: Index::of(rows)?,
+                ts: rows.column_by_name("ts")?.as_primitive_opt::<TimestampMicrosecondType>()?,
+                raw: rows.column_by_name("raw")?.as_primitive_opt::<Int64Type>()?,
+                real: rows.column_by_name("real")?.as_primitive_opt::<Float64Type>()?,
+                quality: rows.column_by_name("quality")?.as_primitive_opt::<UInt8Type>()?,
+            })
+        };
+        found().ok_or_else(no_column)
+    }
+
+    fn read(&self, leaf: u32, signal: u16, into: &mut Readings) {
+        use arrow::array::Array;
+        for &row in self.index.rows(leaf, signal) {
+            into.ts_us.push(self.ts.value(row));
+            if self.raw.is_valid(row) {
+                into.raw.push(self.raw.value(row));
+            }
+            if self.real.is_valid(row) {
+                into.real.push(self.real.value(row));
+            }
+            if self.quality.is_valid(row) {
+                into.quality.push(self.quality.value(row));
+            }
+        }
+    }
+}
+
+struct WaveRows<'a> {
+    index: Index,
+    ts: &'a arrow::array::TimestampMicrosecondArray,
+    raw: &'a arrow::array::ListArray,
+    real: &'a arrow::array::ListArray,
+    quality: &'a arrow::array::BinaryArray,
+}
+
+impl<'a> WaveRows<'a> {
+    fn of(rows: &'a RecordBatch) -> Result<WaveRows<'a>, LakeError> {
+        let found = || {
+            Some(WaveRows {
+                index: Index::of(rows)?,
+                ts: rows.column_by_name("ts")?.as_primitive_opt::<TimestampMicrosecondType>()?,
+                raw: rows.column_by_name("raw")?.as_list_opt()?,
+                real: rows.column_by_name("real")?.as_list_opt()?,
+                quality: rows.column_by_name("quality")?.as_binary_opt()?,
+            })
+        };
+        found().ok_or_else(no_column)
+    }
+
+    fn read(&self, leaf: u32, signal: u16, into: &mut Readings) {
+        use arrow::array::Array;
+        for &row in self.index.rows(leaf, signal) {
+            into.ts_us.push(self.ts.value(row));
+            if self.raw.is_valid(row) {
+                into.raw.extend_from_slice(self.raw.value(row).as_primitive::<Int64Type>().values());
+            }
+            if self.real.is_valid(row) {
+                into.real.extend_from_slice(self.real.value(row).as_primitive::<Float64Type>().values());
+            }
+            if self.quality.is_valid(row) {
+                into.quality.extend_from_slice(self.quality.value(row));
+            }
+        }
+    }
+}
