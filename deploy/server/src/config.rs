@@ -140,6 +140,10 @@ pub(crate) struct IntakeConfig {
     pub(crate) mqtt_connections_max: u64,
     /// HTTP connections at once, whatever they ask for.
     pub(crate) http_connections_max: u64,
+    /// Threads that verify signatures; 0 = half of the machine's cores.
+    pub(crate) verify_threads: u64,
+    /// Bytes of keys' tables over all of these threads.
+    pub(crate) verify_table_bytes_max: u64,
 }
 
 /// The write-ahead log.
@@ -234,6 +238,8 @@ impl Default for IntakeConfig {
             queue_frames_max: 262_144,
             mqtt_connections_max: 10_000,
             http_connections_max: 4_096,
+            verify_threads: 0,
+            verify_table_bytes_max: 128 << 20,
         }
     }
 }
@@ -372,6 +378,8 @@ impl Config {
             ("intake.queue_frames_max", self.intake.queue_frames_max, 1, 1 << 24),
             ("intake.mqtt_connections_max", self.intake.mqtt_connections_max, 1, 1 << 20),
             ("intake.http_connections_max", self.intake.http_connections_max, 1, 1 << 20),
+            ("intake.verify_threads", self.intake.verify_threads, 0, 1_024),
+            ("intake.verify_table_bytes_max", self.intake.verify_table_bytes_max, 1 << 20, 1 << 36),
             ("wal.segment_bytes", self.wal.segment_bytes, 1 << 18, 1 << 31),
             ("wal.bytes_max", self.wal.bytes_max, self.wal.segment_bytes.saturating_mul(2), 1 << 40),
             ("lake.seal_frames", self.lake.seal_frames, 1, 1 << 20),

@@ -1,8 +1,8 @@
 //! What the registry says about a frame's values, and which code is told when several apply. Nothing is refused here:
 //! an implausible value may be the very thing that matters to a physician; it is kept and flagged.
 
-use schemas_frame::{Code, Frame, flags};
-use schemas_signals::Registry;
+use schemas_frame::{Code, Frame, Series, flags};
+use schemas_signals::{Registry, Signal};
 
 /// What was found in a frame's series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,9 +29,7 @@ pub fn assess(frame: &Frame<'_>, registry: &Registry) -> Assessment {
             found.unknown_signal = found.unknown_signal.or(Some(series.signal));
             continue;
         };
-        // Written so that a not-a-number is out of range.
-        let is_plausible = |index| (signal.range_min..=signal.range_max).contains(&series.value(index));
-        if found.implausible_signal.is_none() && !(0..series.len()).all(is_plausible) {
+        if found.implausible_signal.is_none() && !is_plausible(&series, signal) {
             found.implausible_signal = Some(series.signal);
             found.flags |= flags::RANGE;
         }
@@ -42,6 +40,16 @@ pub fn assess(frame: &Frame<'_>, registry: &Registry) -> Assessment {
         (None, None) => None,
     };
     found
+}
+
+fn is_plausible(series: &Series<'_>, signal: &Signal) -> bool {
+    let range = signal.range_min..=signal.range_max;
+    match series.values.raw_range() {
+        // Scaling is monotonic: the extremes speak for all.
+        Some((low, high)) => [low, high].iter().all(|raw| range.contains(&series.scale.apply(*raw))),
+        // Written so that a not-a-number is out of range.
+        None => (0..series.len()).all(|index| range.contains(&series.value(index))),
+    }
 }
 
 /// Order in which kept codes are told; the flags tell the rest. Readings that were dropped come first, then what
@@ -89,6 +97,27 @@ mod tests {
                 assess_values(vec![(22, OutValues::U8(vec![50])), (1, OutValues::F64(vec![60.0, bad]))]);
             assert_eq!((found.code, found.flags), (Some(Code::Range), flags::RANGE), "{bad}");
             assert_eq!(found.implausible_signal, Some(1));
+        }
+    }
+
+    // Integers of every width are judged like their samples one by one, on both sides of the range.
+    #[test]
+    fn extremes_speak_for_all() {
+        let battery = Registry::builtin().by_name("battery").unwrap();
+        assert_eq!((battery.range_min, battery.range_max), (0.0, 100.0));
+        let cases = [
+            (OutValues::U8(vec![0, 100, 50]), false),
+            (OutValues::U8(vec![50, 101, 50]), true),
+            (OutValues::I8(vec![5, -1]), true),
+            (OutValues::U16(vec![3, 65_535]), true),
+            (OutValues::I16(vec![-2, 7]), true),
+            (OutValues::U32(vec![1, u32::MAX]), true),
+            (OutValues::I32(vec![99, i32::MIN, 99]), true),
+            (OutValues::I32(vec![99, 1]), false),
+        ];
+        for (values, is_bad) in cases {
+            let found = assess_values(vec![(22, values.clone())]);
+            assert_eq!(found.implausible_signal.is_some(), is_bad, "{values:?}");
         }
     }
 

@@ -1,128 +1,84 @@
-//! The deciding thread: receive, admit, verify, judge, write, acknowledge.
+//! The deciding thread: judge, write, acknowledge. Frames come checked (`check`), in the order in which they were taken.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use ingest_devices::{Ask, Gated, Limits, Standing, Windows, assess, key_for, most_telling};
-use ingest_intake::admission::Received;
-use ingest_intake::{Drain, Inbox, Reply, Submission};
+use ingest_devices::{Ask, Limits, New, Standing, Windows, most_telling};
+use ingest_intake::{Reply, Submission};
 use ingest_lake::{Admitted, Lake, LakeError};
-use ingest_verify::hashes::SideBySide;
 use ingest_wal::{Record, Wal, WalError};
-use schemas_evidence::{FrameHasher, Hash32};
-use schemas_frame::{Code, DeviceReport, Frame, Verdict, VerifiedFrame, Verifier, flags, verify_all};
+use schemas_frame::{Code, DeviceReport, Frame, Verdict, flags};
 use schemas_identity::{BootId, DeviceNumber, Register, ShortId};
-use schemas_signals::Registry;
 
+use crate::check::{Arrival, Checked, Group, InOrder, PATIENCE};
 use crate::quarantine::Quarantine;
 use crate::recover::code_byte;
-use crate::{Clock, Metrics, Options, RegisterSource, Shared, StartError};
+use crate::verdicts::hint_of;
+use crate::{Metrics, Options, RegisterSource, Shared, StartError};
 
-/// How long the thread waits for frames before it looks at the rest of its duties.
-const PATIENCE: Duration = Duration::from_millis(50);
-/// Seconds after which a sender that met pressure should come back.
-const RETRY_HINT: &str = "the server is busy or its disk is full: send the same frame again later";
+/// Frames decided and made durable together, give or take one submission.
+const GROUP_FRAMES_MAX: usize = 16_384;
 
-/// A frame that passed so far, or its verdict.
+/// A frame that is to be kept, or its verdict.
 enum Fate {
     Kept { admitted: Admitted, name: ShortId, verdict: Verdict, readings: u64 },
     Decided { name: Option<(DeviceNumber, ShortId)>, verdict: Verdict },
 }
 
-/// A verified frame as it came.
-struct Arrival {
-    bytes: bytes::Bytes,
-    /// [`Frame::digest16`], computed for a whole group side by side.
-    digest: [u8; 16],
-    received_us: i64,
-}
-
-fn first16(digest: &Hash32) -> [u8; 16] {
-    let mut first = [0; 16];
-    first.copy_from_slice(&digest[..16]);
-    first
-}
-
 /// State of the deciding thread.
 pub struct Decider {
     register: RegisterSource,
-    verifier: Box<dyn Verifier>,
     pub(crate) lake: Arc<Lake>,
     wal: Wal,
     pub(crate) windows: Windows,
     quarantine: Quarantine,
-    metrics: Option<Metrics>,
-    clock: Clock,
+    metrics: Metrics,
     shared: Arc<Shared>,
     released: u64,
 }
 
-fn verdict_of(frame: &Frame<'_>, code: Code, flags: u32, hint: Option<String>) -> Verdict {
-    Verdict { device: Some(frame.kid()), boot: Some(frame.boot()), seq: Some(frame.seq()), code, flags, hint }
-}
-
-fn hint_of(code: Code) -> Option<String> {
-    let text = match code {
-        Code::KeyUnknown => "no device with this kid is enrolled",
-        Code::KeyRevoked => "this key is revoked: rotate it with the maker",
-        Code::SigBad => "the signature does not verify under the enrolled key",
-        Code::Equivocation => {
-            "another frame has this device, boot and seq: use a new boot id after losing state"
-        }
-        Code::SeqOld => "this seq was given up or erased",
-        Code::NotBound => "nobody wears this device at that time: bind it; the frame is kept",
-        Code::RetryAfter => RETRY_HINT,
-        _ => return None,
-    };
-    Some(text.to_owned())
+impl Arrival {
+    fn verdict(&self, code: Code, flags: u32) -> Verdict {
+        let (boot, seq) = (Some(self.boot), Some(self.seq));
+        Verdict { device: Some(self.kid), boot, seq, code, flags, hint: hint_of(code) }
+    }
 }
 
 impl Decider {
     pub(crate) fn new(
         options: &Options,
         register: RegisterSource,
-        verifier: Box<dyn Verifier>,
         lake: Arc<Lake>,
         wal: Wal,
+        metrics: Metrics,
+        shared: Arc<Shared>,
     ) -> Result<Decider, StartError> {
         Ok(Decider {
             register,
-            verifier,
             lake,
             wal,
             windows: Windows::new(Limits::default()),
             quarantine: Quarantine::open(&options.quarantine)?,
-            metrics: None,
-            clock: Arc::new(|| 0),
-            shared: Arc::default(),
+            metrics,
+            shared,
             released: 0,
         })
     }
 
-    pub(crate) fn measure(&mut self, metrics: Metrics, clock: Clock, shared: Arc<Shared>) {
-        self.metrics = Some(metrics);
-        self.clock = clock;
-        self.shared = shared;
-    }
-
-    /// Runs until the doors are closed or the pipeline is stopped.
-    pub(crate) fn run(mut self, mut inbox: Inbox) {
-        let mut submissions = Vec::new();
-        loop {
+    /// Runs until nobody checks any more.
+    pub(crate) fn run(mut self, mut checked: InOrder) {
+        let mut groups = Vec::new();
+        let mut is_open = true;
+        while is_open {
             self.release();
             if !self.lake.has_room() && !self.shared.is_stopping() {
                 // Taking nothing is the back-pressure: the queue fills, the doors say so.
                 std::thread::sleep(PATIENCE);
                 continue;
             }
-            let received = inbox.blocking_recv_timeout(&mut submissions, Drain::default(), PATIENCE);
-            if !submissions.is_empty() {
-                self.group(&mut submissions);
-            }
-            let is_idle = !matches!(received, Received::Some(_));
-            if matches!(received, Received::Closed) || (is_idle && self.shared.is_stopping()) {
-                return;
+            is_open = checked.take(&mut groups, GROUP_FRAMES_MAX);
+            if !groups.is_empty() {
+                self.decide(&mut groups);
             }
         }
     }
@@ -138,10 +94,16 @@ impl Decider {
         }
     }
 
-    /// One group: everything taken is decided, made durable together, and answered.
-    fn group(&mut self, submissions: &mut Vec<Submission>) {
-        let started = Instant::now();
-        let mut fates = self.admit(submissions);
+    /// Some groups: all of their frames are judged, made durable together, and answered.
+    fn decide(&mut self, groups: &mut Vec<Group>) {
+        let register = (self.register)();
+        let oldest = groups.iter().map(|group| group.taken_at).min();
+        let mut submissions = Vec::new();
+        let mut fates = Vec::new();
+        for group in groups.drain(..) {
+            submissions.extend(group.submissions);
+            fates.extend(group.checked.into_iter().map(|checked| self.judge(&register, checked)));
+        }
         let readings = match self.write(&mut fates) {
             Ok(readings) => readings,
             Err(error) => {
@@ -150,82 +112,32 @@ impl Decider {
             }
         };
         self.answer(submissions, fates);
-        if let Some(metrics) = &self.metrics {
-            metrics.group(readings, started.elapsed(), self.wal.bytes_used());
-        }
+        let took = oldest.map(|oldest| oldest.elapsed()).unwrap_or_default();
+        self.metrics.group(readings, took, self.wal.bytes_used());
     }
 
-    /// Receive, admit, verify, judge: one fate per frame, in order.
-    fn admit(&mut self, submissions: &[Submission]) -> Vec<Fate> {
-        let register = (self.register)();
-        let received_us = (self.clock)();
-        let mut fates: Vec<Option<Fate>> = Vec::new();
-        let mut candidates = Vec::new();
-        let mut gates: Vec<(usize, Gated, bytes::Bytes)> = Vec::new();
-        for bytes in submissions.iter().flat_map(|submission| &submission.frames) {
-            match Self::gate(&register, bytes) {
-                Ok((frame, gated)) => {
-                    gates.push((fates.len(), gated, bytes.clone()));
-                    candidates.push((frame, gated.key));
-                    fates.push(None);
-                }
-                Err(verdict) => fates.push(Some(Fate::Decided { name: None, verdict })),
-            }
-        }
-        let verified = verify_all(self.verifier.as_ref(), candidates);
-        let frames: Vec<&[u8]> = gates.iter().map(|(_, _, bytes)| bytes.as_ref()).collect();
-        let digests = SideBySide.digests(&frames);
-        for (((at, gated, bytes), result), digest) in gates.into_iter().zip(verified).zip(digests) {
-            let fate = match result {
-                Ok(frame) => {
-                    let arrival = Arrival { bytes, digest: first16(&digest), received_us };
-                    self.judge(&register, &frame, &gated, arrival)
-                }
-                Err(frame) => {
-                    let verdict = verdict_of(&frame, Code::SigBad, 0, hint_of(Code::SigBad));
-                    Fate::Decided { name: None, verdict }
-                }
-            };
-            fates[at] = Some(fate);
-        }
-        fates.into_iter().flatten().collect()
-    }
-
-    fn gate<'a>(register: &Register, bytes: &'a bytes::Bytes) -> Result<(Frame<'a>, Gated), Verdict> {
-        let frame = Frame::parse(bytes).map_err(|error| {
-            let hint = Some(error.hint());
-            Verdict { device: None, boot: None, seq: None, code: Code::Decode, flags: 0, hint }
-        })?;
-        match key_for(register, frame.kid()) {
-            Ok(gated) => Ok((frame, gated)),
-            Err(code) => Err(verdict_of(&frame, code, 0, hint_of(code))),
-        }
-    }
-
-    fn judge(
-        &mut self,
-        register: &Register,
-        frame: &VerifiedFrame<'_>,
-        gated: &Gated,
-        arrival: Arrival,
-    ) -> Fate {
-        let Arrival { bytes, digest, received_us } = arrival;
-        let ask = Ask {
-            device: gated.device,
-            boot: frame.boot(),
-            seq: frame.seq(),
-            digest,
-            prev: frame.prev(),
-            is_revoked: gated.standing.is_revoked(),
+    fn judge(&mut self, register: &Register, checked: Checked) -> Fate {
+        let arrival = match checked {
+            Checked::Arrived(arrival) => *arrival,
+            Checked::Refused(verdict) => return Fate::Decided { name: None, verdict },
         };
-        let lake = self.lake.clone();
-        let look_up = |device: DeviceNumber, boot: BootId, seq| stored_digest(&lake, device, boot, seq);
+        let ask = Ask {
+            device: arrival.gated.device,
+            boot: arrival.boot,
+            seq: arrival.seq,
+            digest: arrival.digest,
+            prev: arrival.prev,
+            is_revoked: arrival.gated.standing.is_revoked(),
+        };
+        let lake = &self.lake;
+        let look_up = |device: DeviceNumber, boot: BootId, seq| stored_digest(lake, device, boot, seq);
         let code = match self.windows.judge_with(&ask, look_up) {
-            Ok(Standing::New(new)) => return self.keep(register, frame, gated, bytes, received_us, new),
+            Ok(Standing::New(new)) => return self.keep(register, arrival, new),
             Ok(Standing::Dup) => Code::Dup,
             Ok(Standing::Equivocation) => {
-                tracing::error!(device = %gated.name, seq = frame.seq(), "equivocation: a second frame under one number");
-                self.quarantine.keep(&bytes);
+                let (device, seq) = (arrival.gated.name, arrival.seq);
+                tracing::error!(%device, seq, "equivocation: a second frame under one number");
+                self.quarantine.keep(&arrival.bytes);
                 Code::Equivocation
             }
             Ok(Standing::Revoked) => Code::KeyRevoked,
@@ -236,24 +148,16 @@ impl Decider {
                 Code::RetryAfter
             }
         };
-        let verdict = verdict_of(frame, code, 0, hint_of(code));
-        Fate::Decided { name: Some((gated.device, gated.name)), verdict }
+        let name = Some((arrival.gated.device, arrival.gated.name));
+        Fate::Decided { name, verdict: arrival.verdict(code, 0) }
     }
 
-    fn keep(
-        &mut self,
-        register: &Register,
-        frame: &VerifiedFrame<'_>,
-        gated: &Gated,
-        bytes: bytes::Bytes,
-        received_us: i64,
-        new: ingest_devices::New,
-    ) -> Fate {
-        let times = (frame.wall_us(), frame.mono_us());
-        let placed = self.windows.place(gated.device, frame.boot(), times, received_us);
-        let found = assess(frame, Registry::builtin());
-        let mut flag_bits = new.flags() | found.flags;
-        let mut codes: Vec<Code> = new.code().into_iter().chain(found.code).collect();
+    fn keep(&mut self, register: &Register, arrival: Arrival, new: New) -> Fate {
+        let device = arrival.gated.device;
+        let times = (arrival.wall_us, arrival.mono_us);
+        let placed = self.windows.place(device, arrival.boot, times, arrival.received_us);
+        let mut flag_bits = new.flags() | arrival.found.flags;
+        let mut codes: Vec<Code> = new.code().into_iter().chain(arrival.found.code).collect();
         if placed.is_corrected {
             flag_bits |= flags::CLOCK;
             codes.push(Code::Clock);
@@ -261,23 +165,22 @@ impl Decider {
         if placed.is_late {
             flag_bits |= flags::LATE;
         }
-        if register.binding_at(gated.device, placed.t0_us).is_none() {
+        if register.binding_at(device, placed.t0_us).is_none() {
             codes.push(Code::NotBound);
         }
         let code = most_telling(&codes);
-        let readings = frame.series().map(|series| series.len() as u64).sum();
+        let verdict = arrival.verdict(code, flag_bits);
+        let (name, readings) = (arrival.gated.name, arrival.readings);
         let admitted = Admitted {
             position: 0,
-            device: gated.device.0,
+            device: device.0,
             t0_us: placed.t0_us,
-            received_us,
+            received_us: arrival.received_us,
             flags: flag_bits,
             code,
-            // A copy of its own: a small frame must not keep a whole request body in memory.
-            frame: bytes::Bytes::copy_from_slice(&bytes),
+            frame: arrival.bytes,
         };
-        let verdict = verdict_of(frame, code, flag_bits, hint_of(code));
-        Fate::Kept { admitted, name: gated.name, verdict, readings }
+        Fate::Kept { admitted, name, verdict, readings }
     }
 
     /// Durable first, then visible, then counted as seen. Gives the number of readings kept.
@@ -329,9 +232,9 @@ impl Decider {
         }
     }
 
-    fn answer(&mut self, submissions: &mut Vec<Submission>, fates: Vec<Fate>) {
+    fn answer(&mut self, submissions: Vec<Submission>, fates: Vec<Fate>) {
         let mut fates = fates.into_iter();
-        for submission in submissions.drain(..) {
+        for submission in submissions {
             let mut verdicts = Vec::with_capacity(submission.frames.len());
             let mut touched = BTreeSet::new();
             for fate in fates.by_ref().take(submission.frames.len()) {
@@ -339,9 +242,7 @@ impl Decider {
                     Fate::Kept { verdict, admitted, name, .. } => (verdict, Some((admitted.device, name))),
                     Fate::Decided { verdict, name } => (verdict, name.map(|(number, name)| (number.0, name))),
                 };
-                if let Some(metrics) = &self.metrics {
-                    metrics.verdict(verdict.code);
-                }
+                self.metrics.verdict(verdict.code);
                 touched.extend(device);
                 verdicts.push(verdict);
             }

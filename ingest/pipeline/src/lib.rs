@@ -1,22 +1,28 @@
 //! The only place that knows the order of the steps of a write. Read it aloud:
 //!
-//! **receive, admit, verify, judge, write, acknowledge** (`decide`), then **batch, commit to the log** (`sealer`).
+//! **receive, admit, verify** (`check`), **judge, write, acknowledge** (`decide`), then **batch, commit to the log**
+//! (`sealer`).
 //!
-//! One thread decides, in groups: everything that waits is verified together, written to the write-ahead log with one
-//! sync, and answered. Another thread seals batches. When the lake's tail is full the deciding thread stops taking, the
-//! admission queue fills, and the doors tell senders to wait: pressure travels backwards, nothing is dropped.
+//! Some threads check, in groups: everything that waits is verified together. One thread decides: it judges the checked
+//! groups in the order they were taken, writes them to the write-ahead log with one sync, and answers; while it waits for
+//! the disk, the next groups are being checked. Another thread seals batches. When the lake's tail is full the deciding
+//! thread stops taking, the checked groups and then the admission queue fill, and the doors tell senders to wait: pressure
+//! travels backwards, nothing is dropped.
 //!
 //! What it is not: no protocol (doors), no cryptography (verify), no file format (wal, lake), no policy about readers.
 
+mod check;
 mod decide;
 mod metrics;
 mod quarantine;
 mod recover;
 mod sealer;
+mod verdicts;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -26,6 +32,7 @@ use ingest_wal::{Wal, WalError};
 use schemas_frame::Verifier;
 use schemas_identity::Register;
 
+use check::{Checking, InOrder};
 pub use decide::Decider;
 pub use metrics::Metrics;
 pub use recover::Recovered;
@@ -56,8 +63,8 @@ pub struct Parts {
     pub inbox: Inbox,
     /// Who may sign.
     pub register: RegisterSource,
-    /// The hot path.
-    pub verifier: Box<dyn Verifier>,
+    /// The hot path: one verifier for each thread that checks, at least one.
+    pub verifiers: Vec<Box<dyn Verifier>>,
     /// Where rows go.
     pub lake: Arc<Lake>,
     /// What is counted.
@@ -96,20 +103,26 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Replays the write-ahead log, then starts both threads.
+    /// Replays the write-ahead log, then starts the threads.
     pub fn start(options: Options, parts: Parts) -> Result<Pipeline, StartError> {
         let (wal, replay) = Wal::open(options.wal.clone())?;
         let shared = Arc::new(Shared::default());
-        let mut decider = Decider::new(&options, parts.register, parts.verifier, parts.lake.clone(), wal)?;
-        decider.measure(parts.metrics.clone(), parts.clock.clone(), shared.clone());
+        let Parts { inbox, register, verifiers, lake, metrics, clock } = parts;
+        let mut decider =
+            Decider::new(&options, register.clone(), lake.clone(), wal, metrics.clone(), shared.clone())?;
         let recovered = decider.recover(replay)?;
-        let (lake, metrics, clock, flags) = (parts.lake, parts.metrics, parts.clock, shared.clone());
-        let inbox = parts.inbox;
-        let decide = std::thread::Builder::new().name("decide".into()).spawn(move || decider.run(inbox))?;
-        let seal = std::thread::Builder::new()
-            .name("seal".into())
-            .spawn(move || sealer::run(&options, &lake, &metrics, &clock, &flags))?;
-        Ok(Pipeline { shared, threads: vec![decide, seal], recovered })
+        let checking = Arc::new(Checking::new(inbox, register, clock.clone(), shared.clone()));
+        // Each checking thread may have one group on its way and one that waits.
+        let (to_decider, checked) = sync_channel(verifiers.len());
+        let mut threads = Vec::with_capacity(verifiers.len() + 2);
+        for verifier in verifiers {
+            let (checking, to_decider) = (checking.clone(), to_decider.clone());
+            threads.push(spawn("check", move || checking.run(verifier.as_ref(), &to_decider))?);
+        }
+        threads.push(spawn("decide", move || decider.run(InOrder::new(checked)))?);
+        let flags = shared.clone();
+        threads.push(spawn("seal", move || sealer::run(&options, &lake, &metrics, &clock, &flags))?);
+        Ok(Pipeline { shared, threads, recovered })
     }
 
     /// False once the write-ahead log failed: nothing is taken until a restart.
@@ -117,7 +130,7 @@ impl Pipeline {
         !self.shared.failed.load(Ordering::Acquire)
     }
 
-    /// Decides what still waits, seals, and ends both threads. Doors must be closed first.
+    /// Decides what still waits, seals, and ends all threads. Doors must be closed first.
     pub fn stop(self) {
         self.shared.stop.store(true, Ordering::Release);
         for thread in self.threads {
@@ -126,6 +139,10 @@ impl Pipeline {
             }
         }
     }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(work)
 }
 
 impl Shared {

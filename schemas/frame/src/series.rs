@@ -134,6 +134,28 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// The lowest and the highest integer; `None` for floats and for nothing.
+    pub fn raw_range(&self) -> Option<(i64, i64)> {
+        fn range<T: Copy>(values: &[T], read: impl Fn(T) -> i64) -> Option<(i64, i64)> {
+            let (first, rest) = values.split_first()?;
+            let first = read(*first);
+            // A plain fold, so that the compiler compares many at a time.
+            Some(rest.iter().fold((first, first), |(low, high), value| {
+                let value = read(*value);
+                (low.min(value), high.max(value))
+            }))
+        }
+        match self {
+            Values::U8(slice) => range(slice, i64::from),
+            Values::U16(slice) => range(slice, |b| i64::from(u16::from_le_bytes(b))),
+            Values::U32(slice) => range(slice, |b| i64::from(u32::from_le_bytes(b))),
+            Values::I8(slice) => range(slice, |b: u8| i64::from(b.cast_signed())),
+            Values::I16(slice) => range(slice, |b| i64::from(i16::from_le_bytes(b))),
+            Values::I32(slice) => range(slice, |b| i64::from(i32::from_le_bytes(b))),
+            Values::F32(_) | Values::F64(_) => None,
+        }
+    }
+
     /// The raw integer of greatest magnitude; 0 for floats. Looks at each 32-bit element, bounds the narrow ones
     /// by their type.
     pub(crate) fn raw_extreme(&self) -> i64 {

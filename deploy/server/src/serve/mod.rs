@@ -156,18 +156,11 @@ fn open_rooms(config: &Config, is_dev: bool, data: &DataDir) -> anyhow::Result<R
     };
     let (admission, inbox) = Admission::new(admission_options);
     let source = statements.clone();
-    let choice = std::env::var(ingest_verify::VARIABLE).ok();
-    let (verifier, selection) = ingest_verify::select(choice.as_deref(), ingest_verify::Options::default());
-    if !selection.failed.is_empty() {
-        tracing::error!(failed = ?selection.failed, "backends failed their self-test: this machine computes wrongly");
-    }
-    let hashing = if SideBySide::uses_lanes() { "eight at a time" } else { "one by one" };
-    tracing::info!(backend = selection.backend, why = selection.why, hashing, "signature verification");
-    metrics.register(Box::new(verification::VerifyMetrics::new(selection)?))?;
+    let verifiers = verification::start(&config.intake, &metrics)?;
     let parts = Parts {
         inbox,
         register: Arc::new(move || source.register()),
-        verifier,
+        verifiers,
         lake: lake.clone(),
         metrics: ingest_pipeline::Metrics::register(&metrics)?,
         clock: Arc::new(now_us),
