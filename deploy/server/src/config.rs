@@ -154,6 +154,8 @@ pub(crate) struct WalConfig {
     pub(crate) segment_bytes: u64,
     /// Bytes all segments may use; beyond it senders are asked to wait.
     pub(crate) bytes_max: u64,
+    /// Bytes of the disk that new segments leave free, so that batches can still be sealed; 0 = take all.
+    pub(crate) free_bytes_min: u64,
 }
 
 /// When frames become a batch.
@@ -246,7 +248,7 @@ impl Default for IntakeConfig {
 
 impl Default for WalConfig {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, bytes_max: 1 << 30 }
+        Self { segment_bytes: 64 << 20, bytes_max: 1 << 30, free_bytes_min: 256 << 20 }
     }
 }
 
@@ -382,6 +384,7 @@ impl Config {
             ("intake.verify_table_bytes_max", self.intake.verify_table_bytes_max, 1 << 20, 1 << 36),
             ("wal.segment_bytes", self.wal.segment_bytes, 1 << 18, 1 << 31),
             ("wal.bytes_max", self.wal.bytes_max, self.wal.segment_bytes.saturating_mul(2), 1 << 40),
+            ("wal.free_bytes_min", self.wal.free_bytes_min, 0, 1 << 50),
             ("lake.seal_frames", self.lake.seal_frames, 1, 1 << 20),
             ("lake.seal_bytes", self.lake.seal_bytes, 1 << 10, 1 << 30),
             ("lake.seal_seconds", self.lake.seal_seconds, 1, 3_600),

@@ -35,6 +35,8 @@ pub struct Decider {
     metrics: Metrics,
     shared: Arc<Shared>,
     released: u64,
+    /// The write-ahead log took nothing the last time.
+    is_refusing: bool,
 }
 
 impl Arrival {
@@ -62,6 +64,7 @@ impl Decider {
             metrics,
             shared,
             released: 0,
+            is_refusing: false,
         })
     }
 
@@ -77,9 +80,14 @@ impl Decider {
                 continue;
             }
             is_open = checked.take(&mut groups, GROUP_FRAMES_MAX);
-            if !groups.is_empty() {
-                self.decide(&mut groups);
+            if groups.is_empty() {
+                // Idle: the next segment is made now, so that no sender waits for it later.
+                if let Err(error) = self.wal.prepare() {
+                    tracing::debug!(%error, "no spare segment yet");
+                }
+                continue;
             }
+            self.decide(&mut groups);
         }
     }
 
@@ -100,20 +108,38 @@ impl Decider {
         let oldest = groups.iter().map(|group| group.taken_at).min();
         let mut submissions = Vec::new();
         let mut fates = Vec::new();
+        let (mut readings, mut written, mut bytes) = (0, 0, 0);
+        let bytes_max = self.wal.append_bytes_max();
         for group in groups.drain(..) {
             submissions.extend(group.submissions);
-            fates.extend(group.checked.into_iter().map(|checked| self.judge(&register, checked)));
-        }
-        let readings = match self.write(&mut fates) {
-            Ok(readings) => readings,
-            Err(error) => {
-                self.refuse_all(&mut fates, &error);
-                0
+            for checked in group.checked {
+                let cost = record_bytes(&checked);
+                if bytes + cost > bytes_max {
+                    readings += self.settle(fates.get_mut(written..).unwrap_or_default());
+                    (written, bytes) = (fates.len(), 0);
+                }
+                bytes += cost;
+                fates.push(self.judge(&register, checked));
             }
-        };
+        }
+        readings += self.settle(fates.get_mut(written..).unwrap_or_default());
         self.answer(submissions, fates);
         let took = oldest.map(|oldest| oldest.elapsed()).unwrap_or_default();
         self.metrics.group(readings, took, self.wal.bytes_used());
+    }
+
+    /// Makes judged frames durable and visible, or takes their verdicts back. Gives the number of readings kept.
+    fn settle(&mut self, fates: &mut [Fate]) -> u64 {
+        match self.write(fates) {
+            Ok(readings) => {
+                self.is_refusing = false;
+                readings
+            }
+            Err(error) => {
+                self.refuse_all(fates, &error);
+                0
+            }
+        }
     }
 
     fn judge(&mut self, register: &Register, checked: Checked) -> Fate {
@@ -222,9 +248,14 @@ impl Decider {
         if !error.is_recoverable() {
             self.shared.fail();
         }
-        tracing::error!(%error, "write-ahead log refused a group: senders are asked to wait");
+        // Senders try again many times a second while a disk is full: said once, until it takes something again.
+        if !std::mem::replace(&mut self.is_refusing, true) {
+            tracing::error!(%error, "write-ahead log refused frames: senders are asked to wait");
+        }
         for fate in fates {
-            if let Fate::Kept { verdict, .. } = fate {
+            let (Fate::Kept { verdict, .. } | Fate::Decided { verdict, .. }) = fate;
+            // A duplicate may be one of a frame that was just refused here.
+            if verdict.code.is_kept() || verdict.code == Code::Dup {
                 verdict.code = Code::RetryAfter;
                 verdict.flags = 0;
                 verdict.hint = hint_of(Code::RetryAfter);
@@ -252,6 +283,14 @@ impl Decider {
             let reports = touched.into_iter().map(report).collect();
             submission.reply.send(Reply { verdicts, reports });
         }
+    }
+}
+
+/// What a frame costs in the write-ahead log if it is kept.
+fn record_bytes(checked: &Checked) -> u64 {
+    match checked {
+        Checked::Arrived(arrival) => arrival.bytes.len() as u64 + Wal::RECORD_OVERHEAD_BYTES,
+        Checked::Refused(_) => 0,
     }
 }
 

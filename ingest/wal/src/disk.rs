@@ -55,6 +55,11 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// The system's error; which names survive is then unknown.
     fn sync_dir(&self) -> io::Result<()>;
+    /// Bytes that files may still take on this disk.
+    ///
+    /// # Errors
+    /// The system's error.
+    fn free_bytes(&self) -> io::Result<u64>;
 }
 
 /// Name of the lock file beside the segments.
@@ -170,5 +175,10 @@ impl Disk for Files {
 
     fn sync_dir(&self) -> io::Result<()> {
         self.dir_handle.sync_all()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let found = rustix::fs::fstatvfs(&self.dir_handle)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 }

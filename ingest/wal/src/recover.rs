@@ -9,7 +9,9 @@ use bytes::Bytes;
 use crate::disk::Disk;
 use crate::error::{Flaw, WalError};
 use crate::format::{HEADER_BYTES, Header, HeaderRefusal, VERSION, later_append, parse_record};
-use crate::wal::{APPEND_BYTES_MAX, Active, SEGMENT_BYTES_MAX, SPARES_MAX, Sealed, Wal, create, place};
+use crate::wal::{
+    APPEND_BYTES_MAX, Active, Options, SEGMENT_BYTES_MAX, SPARES_MAX, Sealed, Wal, create, place,
+};
 
 const SEGMENT_SUFFIX: &str = ".wal";
 const SPARE_PREFIX: &str = "spare-";
@@ -147,11 +149,8 @@ impl Reading {
 }
 
 /// Opens the log on a disk. See `Wal::open`.
-pub(crate) fn open(
-    disk: Arc<dyn Disk>,
-    segment_bytes: u64,
-    bytes_max: u64,
-) -> Result<(Wal, Replay), WalError> {
+pub(crate) fn open(disk: Arc<dyn Disk>, options: &Options) -> Result<(Wal, Replay), WalError> {
+    let Options { segment_bytes, bytes_max, free_bytes_min, .. } = *options;
     let names = disk.list().map_err(|source| WalError::io("listing", "", source))?;
     let mut segments = read_headers(&*disk, &names)?;
     let mut spare_number = 1 + names.iter().filter_map(|name| parse_spare(name)).max().unwrap_or(0);
@@ -181,6 +180,7 @@ pub(crate) fn open(
         disk: Arc::clone(&disk),
         segment_bytes,
         bytes_max,
+        free_bytes_min,
         spares: Vec::new(),
         spare_number,
         torn,

@@ -29,6 +29,7 @@ struct State {
     crash_at: Option<u64>,
     fail_syncs: u32,
     full: bool,
+    free_bytes: Option<u64>,
     down: bool,
 }
 
@@ -90,6 +91,11 @@ impl SimDisk {
     /// Whether new files are refused for want of space.
     pub fn set_full(&self, full: bool) {
         self.state().full = full;
+    }
+
+    /// What the disk says is free.
+    pub fn set_free_bytes(&self, bytes: u64) {
+        self.state().free_bytes = Some(bytes);
     }
 
     /// Whether the disk went down.
@@ -269,6 +275,10 @@ impl FileState {
 }
 
 impl Disk for SimDisk {
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.state().free_bytes.unwrap_or(u64::MAX))
+    }
+
     fn list(&self) -> io::Result<Vec<String>> {
         let state = self.state();
         if state.down {

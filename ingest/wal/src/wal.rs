@@ -33,13 +33,20 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Bound over all files of the log, spares included, bytes; at least two segments.
     pub bytes_max: u64,
+    /// Bytes of the disk that the log leaves free: sealing needs room to take over what the log then gives back.
+    pub free_bytes_min: u64,
 }
 
 impl Options {
     /// Defaults in the given directory.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Options {
-        Options { dir: dir.into(), segment_bytes: SEGMENT_BYTES_DEFAULT, bytes_max: BYTES_MAX_DEFAULT }
+        Options {
+            dir: dir.into(),
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            bytes_max: BYTES_MAX_DEFAULT,
+            free_bytes_min: 0,
+        }
     }
 
     fn check(&self) -> Result<(), WalError> {
@@ -83,6 +90,7 @@ pub struct Wal {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) segment_bytes: u64,
     pub(crate) bytes_max: u64,
+    pub(crate) free_bytes_min: u64,
     pub(crate) sealed: VecDeque<Sealed>,
     pub(crate) active: Active,
     /// Files of exactly `segment_bytes`, content meaningless.
@@ -126,7 +134,7 @@ impl Wal {
     /// As `open`.
     pub fn open_on(disk: Arc<dyn Disk>, options: &Options) -> Result<(Wal, Replay), WalError> {
         options.check()?;
-        recover::open(disk, options.segment_bytes, options.bytes_max)
+        recover::open(disk, options)
     }
 
     /// Makes the records durable, in order, and gives their positions. One write, one sync.
@@ -273,10 +281,25 @@ impl Wal {
         if self.files_bytes() + self.segment_bytes > self.bytes_max {
             return Err(self.full());
         }
+        self.check_free()?;
         let name = self.spare_name();
         self.spare_number += 1;
         create(&*self.disk, &name, self.segment_bytes)?;
         self.spares.push(name);
+        Ok(())
+    }
+
+    /// Refuses to take the disk's last bytes.
+    fn check_free(&self) -> Result<(), WalError> {
+        if self.free_bytes_min == 0 {
+            return Ok(());
+        }
+        let free =
+            self.disk.free_bytes().map_err(|source| WalError::io("asking for free space", "", source))?;
+        if free < self.segment_bytes.saturating_add(self.free_bytes_min) {
+            let missing = format!("{free} bytes are free, {} must stay so", self.free_bytes_min);
+            return Err(WalError::NoSpace(io::Error::new(io::ErrorKind::StorageFull, missing)));
+        }
         Ok(())
     }
 

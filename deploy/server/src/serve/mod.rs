@@ -178,6 +178,7 @@ fn pipeline_options(config: &Config, data: &DataDir) -> ingest_pipeline::Options
         wal: ingest_wal::Options {
             segment_bytes: config.wal.segment_bytes,
             bytes_max: config.wal.bytes_max,
+            free_bytes_min: config.wal.free_bytes_min,
             ..ingest_wal::Options::new(data.folder("wal"))
         },
         quarantine: data.folder("quarantine").join("equivocation.cborseq"),

@@ -40,7 +40,8 @@ struct Bench {
 impl Bench {
     fn new(seed: u64) -> Bench {
         let segment_bytes = [512, 700, 1024, 4096][(seed % 4) as usize];
-        let options = Options { dir: "unused".into(), segment_bytes, bytes_max: segment_bytes * 5 };
+        let options =
+            Options { dir: "unused".into(), segment_bytes, bytes_max: segment_bytes * 5, free_bytes_min: 0 };
         let disk = SimDisk::new(seed);
         let power = seed & 4 == 0;
         let (must, may) = (Vec::new(), Vec::new());
@@ -272,7 +273,7 @@ fn failed_sync_then_kill_then_power_loss() {
 #[test]
 fn full_is_recoverable() {
     let disk = SimDisk::new(1);
-    let options = Options { dir: "unused".into(), segment_bytes: 512, bytes_max: 1536 };
+    let options = Options { dir: "unused".into(), segment_bytes: 512, bytes_max: 1536, free_bytes_min: 0 };
     let (mut wal, _) = Wal::open_on(Arc::new(disk.clone()), &options).unwrap();
     let frame = [7_u8; 300];
     disk.set_full(true);
@@ -288,6 +289,22 @@ fn full_is_recoverable() {
     wal.release(1).unwrap();
     assert_eq!(wal.append(&[record(&frame)]).unwrap(), 3..4);
     assert_eq!(wal.bytes_used(), 1536);
+}
+
+// The log leaves the bytes free that sealing needs, refuses as for a full disk before, and goes on when there is room.
+#[test]
+fn the_last_bytes_of_the_disk_are_not_taken() {
+    let disk = SimDisk::new(1);
+    let options =
+        Options { dir: "unused".into(), segment_bytes: 512, bytes_max: 1 << 20, free_bytes_min: 1_000 };
+    let (mut wal, _) = Wal::open_on(Arc::new(disk.clone()), &options).unwrap();
+    let frame = [7_u8; 300];
+    wal.append(&[record(&frame)]).unwrap();
+    disk.set_free_bytes(1_511);
+    let refused = wal.append(&[record(&frame)]).unwrap_err();
+    assert!(matches!(refused, WalError::NoSpace(_)) && refused.is_recoverable());
+    disk.set_free_bytes(1_512);
+    assert_eq!(wal.append(&[record(&frame)]).unwrap(), 1..2);
 }
 
 // Positions go on where they were although every record was released before the restart.

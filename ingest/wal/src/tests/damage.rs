@@ -9,7 +9,7 @@ use crate::{Disk, Flaw, Options, Wal, WalError};
 const FRAME: [u8; 100] = [5; 100];
 
 fn options() -> Options {
-    Options { dir: "unused".into(), segment_bytes: 512, bytes_max: 1 << 20 }
+    Options { dir: "unused".into(), segment_bytes: 512, bytes_max: 1 << 20, free_bytes_min: 0 }
 }
 
 /// Three segments: two records in each of the first two, one in the last.

@@ -7,7 +7,7 @@ use super::{is_whole, record};
 use crate::{Options, Wal, WalError};
 
 fn options(dir: &Path) -> Options {
-    Options { dir: dir.join("wal"), segment_bytes: 4096, bytes_max: 64 * 4096 }
+    Options { dir: dir.join("wal"), segment_bytes: 4096, bytes_max: 64 * 4096, free_bytes_min: 0 }
 }
 
 fn names(dir: &Path) -> Vec<String> {
