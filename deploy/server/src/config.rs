@@ -124,6 +124,9 @@ pub(crate) struct TlsConfig {
     pub(crate) cert: String,
     /// PEM private key.
     pub(crate) key: String,
+    /// PEM authorities of MQTT client certificates, whose `did:key` URI then says who a client is; empty = a client
+    /// certificate is only its Ed25519 key.
+    pub(crate) client_ca: String,
 }
 
 /// Doors for writes.
@@ -348,6 +351,12 @@ impl Config {
         let refused = |key, message: String| Err(ConfigError::Refused { key, message });
         if self.tls.cert.is_empty() != self.tls.key.is_empty() {
             return refused("tls", "cert and key go together".into());
+        }
+        if !self.tls.client_ca.is_empty() && self.tls.cert.is_empty() {
+            return refused(
+                "tls.client_ca",
+                "clients show certificates over TLS only: set tls.cert and tls.key".into(),
+            );
         }
         let doors = [("listen.http", &self.listen.http), ("listen.mqtt", &self.listen.mqtt)];
         for (key, listen) in doors {

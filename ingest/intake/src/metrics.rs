@@ -22,6 +22,7 @@ pub struct Metrics {
     disconnects: IntCounterVec,
     pub(crate) connections_open: IntGauge,
     pub(crate) wills_ignored: IntCounter,
+    pub(crate) sessions_resumed: IntCounter,
     pub(crate) verdicts_sent: IntCounter,
     pub(crate) verdicts_merged: IntCounter,
     pub(crate) exceptions_dropped: IntCounter,
@@ -34,7 +35,7 @@ impl Metrics {
     /// If the registry holds metrics of these names already.
     pub fn register(registry: &Registry, admission: &Admission) -> Result<Self, prometheus::Error> {
         let metrics = Self::new()?;
-        let counters: [Box<dyn Collector>; 13] = [
+        let counters: [Box<dyn Collector>; 14] = [
             Box::new(metrics.frames.clone()),
             Box::new(metrics.bytes.clone()),
             Box::new(metrics.pressure.clone()),
@@ -45,6 +46,7 @@ impl Metrics {
             Box::new(metrics.disconnects.clone()),
             Box::new(metrics.connections_open.clone()),
             Box::new(metrics.wills_ignored.clone()),
+            Box::new(metrics.sessions_resumed.clone()),
             Box::new(metrics.verdicts_sent.clone()),
             Box::new(metrics.verdicts_merged.clone()),
             Box::new(metrics.exceptions_dropped.clone()),
@@ -78,6 +80,10 @@ impl Metrics {
             wills_ignored: IntCounter::with_opts(name(
                 "wills_ignored_total",
                 "MQTT wills taken and not kept",
+            ))?,
+            sessions_resumed: IntCounter::with_opts(name(
+                "sessions_resumed_total",
+                "MQTT sessions found again by their client",
             ))?,
             verdicts_sent: IntCounter::with_opts(name("verdicts_sent_total", "Verdict messages sent"))?,
             verdicts_merged: IntCounter::with_opts(name(

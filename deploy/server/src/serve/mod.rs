@@ -267,10 +267,9 @@ async fn open_doors(
         let mut options = MqttOptions::new(intake_metrics.clone());
         options.connections_max = usize::try_from(config.intake.mqtt_connections_max)?;
         let endpoint = Endpoint::new(rooms.admission.clone(), Arc::new(gatekeeper), options);
+        let authorities = Some(Path::new(&config.tls.client_ca)).filter(|path| !path.as_os_str().is_empty());
         let acceptor = match tls_files {
-            Some((cert, key)) => {
-                Some(tokio_rustls::TlsAcceptor::from(tls::server_config(cert, key, &[b"mqtt"])?))
-            }
+            Some((cert, key)) => Some(tls::ClientTls::new(cert, key, &[b"mqtt"], authorities)?),
             None => None,
         };
         let stop = stop.clone();

@@ -6,13 +6,12 @@ use std::process::{Command, Output, Stdio};
 use rumqttc::v5::mqttbytes::v5::{Packet, PubAckReason};
 use schemas_frame::Code;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::TlsAcceptor;
 
 use super::super::inbound::Version;
 use super::raw::{CONNECT_V5, publish};
 use super::*;
 use crate::testing::{Judge, all_ok, frame, pipeline};
-use crate::tls::server_config;
+use crate::tls::ClientTls;
 use crate::tls::tests::{connect as tls_connect, identity};
 
 fn have(program: &str) -> bool {
@@ -147,10 +146,10 @@ async fn rumqttc_v5_reads_reasons() {
 #[tokio::test]
 async fn tls_carries_the_same() {
     let identity = identity();
-    let config = server_config(&identity.cert, &identity.key, &[]).unwrap();
+    let tls = ClientTls::new(&identity.cert, &identity.key, &[], None).unwrap();
     let (admission, inbox) = queue();
     pipeline(inbox, all_ok());
-    let server = start(options(), admission, Some(TlsAcceptor::from(config))).await;
+    let server = start(options(), admission, Some(tls)).await;
     let mut stream = tls_connect(&identity, server.addr).await;
     stream
         .write_all(&[CONNECT_V5.to_vec(), publish(Version::V5, 1, Some(9), &frame(1, 0))].concat())

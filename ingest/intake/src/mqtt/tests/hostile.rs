@@ -8,13 +8,18 @@ use tokio::net::TcpStream;
 
 use super::super::guard::{Framing, frame as framing};
 use super::super::inbound::{Version, decode};
-use super::super::session::{Action, Limits, Session};
+use super::super::session::{Action, Admitted, Limits, Session};
 use super::raw::{CONNECT_V4, CONNECT_V5, Raw, publish, subscribe};
 use super::*;
 use crate::testing::{all_ok, frame, pipeline};
 
-const LIMITS: Limits =
-    Limits { packet_bytes_max: 4_096, receive_max: 8, subscriptions_max: 8, keep_alive_s_max: 60 };
+const LIMITS: Limits = Limits {
+    packet_bytes_max: 4_096,
+    receive_max: 8,
+    subscriptions_max: 8,
+    keep_alive_s_max: 60,
+    topic_alias_max: 4,
+};
 
 /// Feeds bytes through guard, codec and session as the connection does, deciding each publish at once.
 fn feed(bytes: &[u8]) {
@@ -27,7 +32,11 @@ fn feed(bytes: &[u8]) {
         let mut actions = session.on(packet);
         while let Some(action) = actions.pop() {
             match action {
-                Action::Authenticate { .. } => actions.extend(session.admitted(Ok(Allowed::All))),
+                Action::Authenticate(_) => {
+                    let allowed = Allowed::All;
+                    let answer = Admitted { allowed, resumed: None, session_expiry_s: 9 };
+                    actions.extend(session.admitted(Ok(answer)));
+                }
                 Action::Take { device, payload } => {
                     let cut = crate::cut::cut(&payload, Some(device), 64);
                     assert!(cut.is_ok() || payload.len() >= 64);

@@ -4,6 +4,7 @@ mod clients;
 mod hostile;
 mod limits;
 mod raw;
+mod sessions;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,20 +12,24 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::admission::{Admission, AdmissionOptions, Allowed, Inbox};
 use crate::metrics::Metrics;
 use crate::testing::device_id;
+use crate::tls::ClientTls;
 
-/// Admits all without a name; `device-1` with password `token` for device 1 only; nobody else.
+/// Admits all without a name; `device-1` with password `token` for device 1 only; a certificate for its own device;
+/// nobody else.
 struct Names;
 
 impl Gatekeeper for Names {
-    fn admit(&self, username: Option<&str>, password: Option<&[u8]>) -> Result<Allowed, ()> {
-        match (username, password) {
+    fn admit(&self, credentials: &Credentials<'_>) -> Result<Allowed, ()> {
+        if let Some(certified) = credentials.certificate {
+            return Ok(Allowed::Only(Arc::new([certified.key().short_id()].into_iter().collect())));
+        }
+        match (credentials.username, credentials.password) {
             (None, None) => Ok(Allowed::All),
             (Some("device-1"), Some(b"token")) => {
                 Ok(Allowed::Only(Arc::new([device_id(1)].into_iter().collect())))
@@ -65,7 +70,7 @@ fn options() -> MqttOptions {
     options
 }
 
-async fn start(options: MqttOptions, admission: Admission, tls: Option<TlsAcceptor>) -> Server {
+async fn start(options: MqttOptions, admission: Admission, tls: Option<ClientTls>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (metrics, stop) = (Arc::clone(&options.metrics), CancellationToken::new());

@@ -87,7 +87,7 @@ pub(super) fn subscribe(version: Version, device: u8, qos: u8) -> Vec<u8> {
     packet(0x82, &body)
 }
 
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut packet = vec![first];
     let mut len = body.len();
     loop {
@@ -133,7 +133,7 @@ async fn connack_tells_the_limits() {
         &[36, 1],              // maximum QoS 1
         &[37, 0],              // retain unavailable
         &[39, 0, 16, 0, 0],    // maximum packet size 1 MiB
-        &[34, 0, 0],           // topic alias maximum 0
+        &[34, 1, 0],           // topic alias maximum 256
         &[40, 0],              // wildcards unavailable
         &[41, 0],              // subscription identifiers unavailable
         &[42, 0],              // shared subscriptions unavailable
