@@ -3,6 +3,7 @@
 mod clients;
 mod hostile;
 mod limits;
+mod paho;
 mod raw;
 mod sessions;
 
