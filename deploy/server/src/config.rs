@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+mod bridge;
+
+pub(crate) use bridge::BridgeConfig;
+
 /// Log origin used by `--dev` on both sides, so that a developer needs no configuration.
 pub(crate) const DEV_ORIGIN: &str = "localhost/vitalog-dev";
 /// Largest configuration file that is read.
@@ -209,6 +213,8 @@ pub(crate) struct Config {
     pub(crate) tls: TlsConfig,
     /// Doors for writes.
     pub(crate) intake: IntakeConfig,
+    /// Frames from a broker.
+    pub(crate) bridge: BridgeConfig,
     /// Write-ahead log.
     pub(crate) wal: WalConfig,
     /// Batches.
@@ -275,6 +281,7 @@ impl Default for Config {
             listen: ListenConfig::default(),
             tls: TlsConfig::default(),
             intake: IntakeConfig::default(),
+            bridge: BridgeConfig::default(),
             wal: WalConfig::default(),
             lake: LakeConfig::default(),
             query: QueryConfig::default(),
@@ -322,6 +329,7 @@ impl Config {
     pub(crate) fn check(&self, dev: bool) -> Result<(), ConfigError> {
         self.check_names(dev)?;
         self.check_doors(dev)?;
+        self.bridge.check()?;
         self.check_limits()
     }
 

@@ -26,6 +26,10 @@ pub struct Metrics {
     pub(crate) verdicts_sent: IntCounter,
     pub(crate) verdicts_merged: IntCounter,
     pub(crate) exceptions_dropped: IntCounter,
+    pub(crate) bridge_connected: IntGauge,
+    pub(crate) bridge_connections: IntCounter,
+    pub(crate) bridge_redelivered: IntCounter,
+    pub(crate) bridge_acks_dropped: IntCounter,
 }
 
 impl Metrics {
@@ -35,7 +39,7 @@ impl Metrics {
     /// If the registry holds metrics of these names already.
     pub fn register(registry: &Registry, admission: &Admission) -> Result<Self, prometheus::Error> {
         let metrics = Self::new()?;
-        let counters: [Box<dyn Collector>; 14] = [
+        let counters: [Box<dyn Collector>; 18] = [
             Box::new(metrics.frames.clone()),
             Box::new(metrics.bytes.clone()),
             Box::new(metrics.pressure.clone()),
@@ -50,6 +54,10 @@ impl Metrics {
             Box::new(metrics.verdicts_sent.clone()),
             Box::new(metrics.verdicts_merged.clone()),
             Box::new(metrics.exceptions_dropped.clone()),
+            Box::new(metrics.bridge_connected.clone()),
+            Box::new(metrics.bridge_connections.clone()),
+            Box::new(metrics.bridge_redelivered.clone()),
+            Box::new(metrics.bridge_acks_dropped.clone()),
         ];
         for counter in counters {
             registry.register(counter)?;
@@ -93,6 +101,19 @@ impl Metrics {
             exceptions_dropped: IntCounter::with_opts(name(
                 "exceptions_dropped_total",
                 "Exceptions that no longer fitted into a waiting verdict message",
+            ))?,
+            bridge_connected: IntGauge::with_opts(name("bridge_connected", "1 while a broker is connected"))?,
+            bridge_connections: IntCounter::with_opts(name(
+                "bridge_connections_total",
+                "Connections to the broker, the first included",
+            ))?,
+            bridge_redelivered: IntCounter::with_opts(name(
+                "bridge_redelivered_total",
+                "Messages that the broker sent again",
+            ))?,
+            bridge_acks_dropped: IntCounter::with_opts(name(
+                "bridge_acks_dropped_total",
+                "Acknowledgements not sent because their connection was gone",
             ))?,
         })
     }

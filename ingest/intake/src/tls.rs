@@ -89,6 +89,27 @@ pub fn server_config(cert: &Path, key: &Path, alpn: &[&[u8]]) -> Result<Arc<Serv
     Ok(Arc::new(config))
 }
 
+/// A client configuration that trusts the authorities of a PEM file, and shows a PEM chain and key where given.
+///
+/// # Errors
+/// If a file cannot be read, holds nothing usable, or the parts do not fit together.
+pub fn client_config(
+    authorities: &Path,
+    identity: Option<(&Path, &Path)>,
+) -> Result<Arc<rustls::ClientConfig>, TlsError> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in read_chain(authorities)? {
+        roots.add(certificate)?;
+    }
+    let config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots);
+    Ok(Arc::new(match identity {
+        Some((cert, key)) => config.with_client_auth_cert(read_chain(cert)?, private_key(key)?)?,
+        None => config.with_no_client_auth(),
+    }))
+}
+
 /// The provider is named, not taken from the process: several may be compiled in, and none may be installed.
 pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())

@@ -31,6 +31,7 @@ use crate::client::now_us;
 use crate::config::{Config, Listen};
 use crate::datadir::{DataDir, write_durable};
 
+mod bridge;
 mod evidence;
 mod gatekeeper;
 mod listen;
@@ -275,6 +276,7 @@ async fn open_doors(
         let stop = stop.clone();
         doors.push(tokio::spawn(async move { endpoint.serve(listener, acceptor, stop).await }));
     }
+    doors.extend(bridge::start(&config.bridge, &rooms.admission, &intake_metrics, stop)?);
     if let Some(address) = config.listen.http.address() {
         let listener =
             TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use schemas_frame::Code;
 use schemas_identity::{Did, ShortId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep_until};
@@ -307,7 +308,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
         let options = &self.shared.options;
         options.metrics.body(Door::Mqtt, payload.len());
         let cut = cut(payload, Some(device), options.frames_max)
-            .unwrap_or_else(|error| Cut::refused(error.to_string()));
+            .unwrap_or_else(|error| Cut::refused(Code::TooBig, error.to_string()));
         let allowed = self.session.allowed().cloned().unwrap_or(Allowed::Only(Arc::default()));
         let via = Via { door: Door::Mqtt, peer: Some(self.peer), allowed, topic_device: Some(device) };
         match self.deliveries.take(&self.shared.admission, via, device, cut) {

@@ -36,7 +36,7 @@
 //! - Under pressure the connection is not read and nothing is acknowledged; keep-alive does not run meanwhile.
 
 mod connection;
-mod deliveries;
+pub(crate) mod deliveries;
 mod end;
 mod endpoint;
 mod guard;
@@ -46,8 +46,8 @@ mod options;
 mod outbound;
 mod session;
 mod sessions;
-mod topic;
-mod verdict;
+pub(crate) mod topic;
+pub(crate) mod verdict;
 
 pub use endpoint::{Credentials, Endpoint, Gatekeeper};
 pub use options::MqttOptions;

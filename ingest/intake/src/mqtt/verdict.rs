@@ -182,6 +182,11 @@ impl Outbox {
         self.ready.notify_one();
     }
 
+    /// Devices whose verdict waits.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.lock().order.len()
+    }
+
     /// The device whose verdict has waited longest, with its verdict.
     pub(crate) fn pop(&self) -> Option<(ShortId, Standing)> {
         let mut waiting = self.waiting.lock();

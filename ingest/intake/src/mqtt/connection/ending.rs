@@ -6,6 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Connection, tell};
+use crate::admission::Door;
 use crate::mqtt::deliveries::Gone;
 use crate::mqtt::end::End;
 use crate::mqtt::inbound::Version;
@@ -75,7 +76,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
                 Ok(None) | Err(Gone) => break,
             }
         }
-        deliveries.abandon(&shared.options.metrics);
+        deliveries.abandon(Door::Mqtt, &shared.options.metrics);
     }
 }
 
