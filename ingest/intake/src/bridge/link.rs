@@ -54,7 +54,9 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn open(options: &BridgeOptions) -> Self {
-        let requests_max = usize::from(options.receive_max) + usize::from(options.verdicts_max) + OTHERS;
+        // An acknowledgement must never find the queue full: its message would stay unacknowledged for as long as the
+        // connection lives. Packet ids bound them, receive maximum does not: Mosquitto 2.0.11 exceeds it after a restart.
+        let requests_max = usize::from(u16::MAX) + usize::from(options.verdicts_max) + OTHERS;
         let (client, event_loop) = AsyncClient::new(client_options(options), requests_max);
         let gate = Arc::new(Mutex::new(0));
         let (told, events) = mpsc::channel(usize::from(options.receive_max) + OTHERS);

@@ -10,7 +10,7 @@
 //! Time is bounded by the bytes: of the packed body, which has arrived whole, and of the unpacked one. Unpacking runs on
 //! the blocking threads. What it is not: one coding at a time, no `deflate`, no `br`; nothing is packed on the way back.
 
-use std::io::{BufRead, Read};
+use std::io::Read;
 
 use ::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
@@ -90,11 +90,7 @@ fn unpack_blocking(
             let mut decoder =
                 zstd::stream::read::Decoder::with_buffer(body).map_err(|error| broken(&error.to_string()))?;
             decoder.window_log_max(WINDOW_LOG_MAX).map_err(|error| broken(&error.to_string()))?;
-            let unpacked = read_all(&mut decoder, body.len(), body_bytes_max, &mut share)?;
-            if !decoder.finish().fill_buf().is_ok_and(<[u8]>::is_empty) {
-                return Err(broken("bytes after the last frame"));
-            }
-            unpacked
+            read_all(decoder, body.len(), body_bytes_max, &mut share)?
         }
     };
     Ok((Bytes::from(unpacked), share))
