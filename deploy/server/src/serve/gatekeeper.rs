@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use ingest_intake::Allowed;
-use ingest_intake::mqtt::{Credentials, Gatekeeper};
+use ingest_intake::mqtt::{Admittance, Credentials, Gatekeeper};
 use ingest_statements::Statements;
 use schemas_identity::token::{Scope, Token};
 use schemas_identity::{Did, ShortId};
@@ -38,7 +38,7 @@ impl TokenGatekeeper {
 }
 
 impl Gatekeeper for TokenGatekeeper {
-    fn admit(&self, credentials: &Credentials<'_>) -> Result<Allowed, ()> {
+    fn admit(&self, credentials: &Credentials<'_>) -> Result<Admittance, ()> {
         let party = match (credentials.password, credentials.certificate) {
             (Some(password), _) => {
                 let text = std::str::from_utf8(password).map_err(drop)?;
@@ -49,7 +49,9 @@ impl Gatekeeper for TokenGatekeeper {
                 token.iss
             }
             (None, Some(certified)) => *certified,
-            (None, None) if self.is_dev => return Ok(Allowed::All),
+            (None, None) if self.is_dev => {
+                return Ok(Admittance { allowed: Allowed::All, identity: None });
+            }
             (None, None) => return Err(()),
         };
         let names_itself = credentials
@@ -58,6 +60,7 @@ impl Gatekeeper for TokenGatekeeper {
         if !names_itself || !self.statements.register().is_live(&party) {
             return Err(());
         }
-        Ok(Allowed::Only(Arc::new(self.devices_of(&party))))
+        let allowed = Allowed::Only(Arc::new(self.devices_of(&party)));
+        Ok(Admittance { allowed, identity: Some(party.to_string()) })
     }
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::deliveries::{Deliveries, Gone, Settled};
 use super::end::End;
-use super::endpoint::{Credentials, Shared};
+use super::endpoint::{Admittance, Credentials, Shared};
 use super::guard::{Framing, frame};
 use super::hub::ConnectionId;
 use super::inbound::{Version, decode};
@@ -288,11 +288,10 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
             password: asked.password.as_deref().map(str::as_bytes),
             certificate: self.certificate.as_ref(),
         };
-        let allowed = self.shared.gatekeeper.admit(&credentials)?;
+        let Admittance { allowed, identity } = self.shared.gatekeeper.admit(&credentials)?;
         let version = self.session.version().map_or("", Version::label);
         self.shared.options.metrics.admitted(version);
-        let certified = self.certificate.as_ref().map(Did::to_string);
-        let client: ClientKey = (certified.or_else(|| asked.username.clone()), asked.client_id.clone());
+        let client: ClientKey = (identity, asked.client_id.clone());
         let (shared, end) = (&self.shared, self.taken_over.clone());
         let opened =
             shared.sessions.open(client.clone(), asked, (self.id, end), (&shared.hub, Instant::now()));

@@ -40,6 +40,15 @@ pub struct Credentials<'a> {
     pub certificate: Option<&'a Did>,
 }
 
+/// A client that may connect.
+#[derive(Debug, Clone)]
+pub struct Admittance {
+    /// For which devices it may publish and listen.
+    pub allowed: Allowed,
+    /// Who it is, one spelling each; `None` for anybody. Sessions belong to an identity and a client id.
+    pub identity: Option<String>,
+}
+
 /// Who may connect, and for which devices.
 pub trait Gatekeeper: Send + Sync {
     /// Judges what a client brings. Called on the connection's task: it must not block.
@@ -47,7 +56,7 @@ pub trait Gatekeeper: Send + Sync {
     /// # Errors
     /// If the client is not to be admitted; it is told "not authorised" and nothing more.
     #[expect(clippy::result_unit_err, reason = "a refused client must not learn why")]
-    fn admit(&self, credentials: &Credentials<'_>) -> Result<Allowed, ()>;
+    fn admit(&self, credentials: &Credentials<'_>) -> Result<Admittance, ()>;
 }
 
 /// What all connections share.

@@ -49,7 +49,7 @@ mod sessions;
 pub(crate) mod topic;
 pub(crate) mod verdict;
 
-pub use endpoint::{Credentials, Endpoint, Gatekeeper};
+pub use endpoint::{Admittance, Credentials, Endpoint, Gatekeeper};
 pub use options::MqttOptions;
 
 #[cfg(test)]

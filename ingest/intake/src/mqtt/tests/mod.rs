@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemas_identity::ShortId;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -26,18 +27,22 @@ use crate::tls::ClientTls;
 struct Names;
 
 impl Gatekeeper for Names {
-    fn admit(&self, credentials: &Credentials<'_>) -> Result<Allowed, ()> {
+    fn admit(&self, credentials: &Credentials<'_>) -> Result<Admittance, ()> {
         if let Some(certified) = credentials.certificate {
-            return Ok(Allowed::Only(Arc::new([certified.key().short_id()].into_iter().collect())));
+            return Ok(only(certified.key().short_id()));
         }
         match (credentials.username, credentials.password) {
-            (None, None) => Ok(Allowed::All),
-            (Some("device-1"), Some(b"token")) => {
-                Ok(Allowed::Only(Arc::new([device_id(1)].into_iter().collect())))
-            }
+            (None, None) => Ok(Admittance { allowed: Allowed::All, identity: None }),
+            (Some("device-1"), Some(b"token")) => Ok(only(device_id(1))),
             _ => Err(()),
         }
     }
+}
+
+/// A client that is one device.
+fn only(device: ShortId) -> Admittance {
+    let allowed = Allowed::Only(Arc::new([device].into_iter().collect()));
+    Admittance { allowed, identity: Some(device.to_string()) }
 }
 
 /// A running endpoint.

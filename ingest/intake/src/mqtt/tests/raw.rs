@@ -303,6 +303,20 @@ async fn the_same_client_takes_over() {
     assert_eq!(second.packet().await.unwrap(), [0xd0, 0]);
 }
 
+/// The same client id under two identities is two clients.
+#[tokio::test]
+async fn nobody_takes_over_a_strangers_connection() {
+    let (admission, _inbox) = queue();
+    let server = start(options(), admission, None).await;
+    let mut anybody = Raw::connect(&server, CONNECT_V4).await;
+    let login = b"\x10\x1e\x00\x04MQTT\x04\xc2\x00\x3c\x00\x01a\x00\x08device-1\x00\x05token";
+    let mut device = Raw::connect(&server, login).await;
+    for raw in [&mut anybody, &mut device] {
+        raw.send(PING).await;
+        assert_eq!(raw.packet().await.unwrap(), [0xd0, 0]);
+    }
+}
+
 /// Other protocol versions are refused in words their clients understand.
 #[tokio::test]
 async fn other_versions_are_refused() {
