@@ -39,6 +39,9 @@ mod connection;
 pub(crate) mod deliveries;
 mod end;
 mod endpoint;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod guard;
 mod hub;
 mod inbound;

@@ -423,6 +423,8 @@ async fn what_a_client_offers_is_not_used() {
     for seq in 0..2 {
         raw.send(&publish(Version::V5, 1, None, &frame(1, seq))).await;
         let told = raw.packet().await.unwrap();
+        let topic = verdict_topic(1);
+        assert!(told.windows(topic.len()).any(|window| window == topic.as_bytes()), "{told:?}");
         assert_eq!(
             message(&told, Version::V5, false)["acked_to"]["seq"],
             seq,
