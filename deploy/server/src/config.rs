@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+mod bridge;
+
+pub(crate) use bridge::BridgeConfig;
+
 /// Log origin used by `--dev` on both sides, so that a developer needs no configuration.
 pub(crate) const DEV_ORIGIN: &str = "localhost/vitalog-dev";
 /// Largest configuration file that is read.
@@ -124,6 +128,9 @@ pub(crate) struct TlsConfig {
     pub(crate) cert: String,
     /// PEM private key.
     pub(crate) key: String,
+    /// PEM authorities of MQTT client certificates, whose `did:key` URI then says who a client is; empty = a client
+    /// certificate is only its Ed25519 key.
+    pub(crate) client_ca: String,
 }
 
 /// Doors for writes.
@@ -212,6 +219,8 @@ pub(crate) struct Config {
     pub(crate) tls: TlsConfig,
     /// Doors for writes.
     pub(crate) intake: IntakeConfig,
+    /// Frames from a broker.
+    pub(crate) bridge: BridgeConfig,
     /// Write-ahead log.
     pub(crate) wal: WalConfig,
     /// Batches.
@@ -280,6 +289,7 @@ impl Default for Config {
             listen: ListenConfig::default(),
             tls: TlsConfig::default(),
             intake: IntakeConfig::default(),
+            bridge: BridgeConfig::default(),
             wal: WalConfig::default(),
             lake: LakeConfig::default(),
             query: QueryConfig::default(),
@@ -327,6 +337,7 @@ impl Config {
     pub(crate) fn check(&self, dev: bool) -> Result<(), ConfigError> {
         self.check_names(dev)?;
         self.check_doors(dev)?;
+        self.bridge.check()?;
         self.check_limits()
     }
 
@@ -356,6 +367,12 @@ impl Config {
         let refused = |key, message: String| Err(ConfigError::Refused { key, message });
         if self.tls.cert.is_empty() != self.tls.key.is_empty() {
             return refused("tls", "cert and key go together".into());
+        }
+        if !self.tls.client_ca.is_empty() && self.tls.cert.is_empty() {
+            return refused(
+                "tls.client_ca",
+                "clients show certificates over TLS only: set tls.cert and tls.key".into(),
+            );
         }
         let doors = [("listen.http", &self.listen.http), ("listen.mqtt", &self.listen.mqtt)];
         for (key, listen) in doors {

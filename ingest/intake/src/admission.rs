@@ -45,6 +45,8 @@ pub enum Door {
     Http,
     /// The MQTT endpoint.
     Mqtt,
+    /// The bridge to a broker.
+    Bridge,
 }
 
 impl Door {
@@ -53,6 +55,7 @@ impl Door {
         match self {
             Self::Http => "http",
             Self::Mqtt => "mqtt",
+            Self::Bridge => "bridge",
         }
     }
 }

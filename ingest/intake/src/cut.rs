@@ -31,9 +31,9 @@ pub(crate) struct TooManyFrames {
 }
 
 impl Cut {
-    /// A body that is refused as a whole, as too big.
-    pub(crate) fn refused(hint: String) -> Self {
-        let places = vec![Some(refused(Code::TooBig, hint))];
+    /// A body that is refused as a whole.
+    pub(crate) fn refused(code: Code, hint: String) -> Self {
+        let places = vec![Some(refused(code, hint))];
         Cut { frames: Vec::new(), devices: Vec::new(), places }
     }
 

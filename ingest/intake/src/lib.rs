@@ -12,12 +12,14 @@
 //! cut.rs         one body or payload -> frames to offer and verdicts already known
 //! http/          POST /v1/frames and its limits
 //! mqtt/          MQTT 3.1.1 and 5 endpoint (not a broker)
+//! bridge/        a client of somebody's broker
 //! tls.rs         rustls from PEM files, a TLS listener, refusal of plaintext off loopback
 //! metrics.rs     Prometheus counters, all with bounded labels
 //! recent.rs      a bounded map that forgets; room.rs: a bound on bytes held
 //! ```
 
 pub mod admission;
+pub mod bridge;
 mod cut;
 pub mod http;
 pub mod metrics;

@@ -22,9 +22,14 @@ pub struct Metrics {
     disconnects: IntCounterVec,
     pub(crate) connections_open: IntGauge,
     pub(crate) wills_ignored: IntCounter,
+    pub(crate) sessions_resumed: IntCounter,
     pub(crate) verdicts_sent: IntCounter,
     pub(crate) verdicts_merged: IntCounter,
     pub(crate) exceptions_dropped: IntCounter,
+    pub(crate) bridge_connected: IntGauge,
+    pub(crate) bridge_connections: IntCounter,
+    pub(crate) bridge_redelivered: IntCounter,
+    pub(crate) bridge_acks_dropped: IntCounter,
 }
 
 impl Metrics {
@@ -34,7 +39,7 @@ impl Metrics {
     /// If the registry holds metrics of these names already.
     pub fn register(registry: &Registry, admission: &Admission) -> Result<Self, prometheus::Error> {
         let metrics = Self::new()?;
-        let counters: [Box<dyn Collector>; 13] = [
+        let counters: [Box<dyn Collector>; 18] = [
             Box::new(metrics.frames.clone()),
             Box::new(metrics.bytes.clone()),
             Box::new(metrics.pressure.clone()),
@@ -45,9 +50,14 @@ impl Metrics {
             Box::new(metrics.disconnects.clone()),
             Box::new(metrics.connections_open.clone()),
             Box::new(metrics.wills_ignored.clone()),
+            Box::new(metrics.sessions_resumed.clone()),
             Box::new(metrics.verdicts_sent.clone()),
             Box::new(metrics.verdicts_merged.clone()),
             Box::new(metrics.exceptions_dropped.clone()),
+            Box::new(metrics.bridge_connected.clone()),
+            Box::new(metrics.bridge_connections.clone()),
+            Box::new(metrics.bridge_redelivered.clone()),
+            Box::new(metrics.bridge_acks_dropped.clone()),
         ];
         for counter in counters {
             registry.register(counter)?;
@@ -79,6 +89,10 @@ impl Metrics {
                 "wills_ignored_total",
                 "MQTT wills taken and not kept",
             ))?,
+            sessions_resumed: IntCounter::with_opts(name(
+                "sessions_resumed_total",
+                "MQTT sessions found again by their client",
+            ))?,
             verdicts_sent: IntCounter::with_opts(name("verdicts_sent_total", "Verdict messages sent"))?,
             verdicts_merged: IntCounter::with_opts(name(
                 "verdicts_merged_total",
@@ -87,6 +101,19 @@ impl Metrics {
             exceptions_dropped: IntCounter::with_opts(name(
                 "exceptions_dropped_total",
                 "Exceptions that no longer fitted into a waiting verdict message",
+            ))?,
+            bridge_connected: IntGauge::with_opts(name("bridge_connected", "1 while a broker is connected"))?,
+            bridge_connections: IntCounter::with_opts(name(
+                "bridge_connections_total",
+                "Connections to the broker, the first included",
+            ))?,
+            bridge_redelivered: IntCounter::with_opts(name(
+                "bridge_redelivered_total",
+                "Messages that the broker sent again",
+            ))?,
+            bridge_acks_dropped: IntCounter::with_opts(name(
+                "bridge_acks_dropped_total",
+                "Acknowledgements not sent because their connection was gone",
             ))?,
         })
     }

@@ -1,7 +1,9 @@
 //! TLS for the doors: rustls (ring) from PEM files, and an axum listener whose handshakes never block accepting.
 //!
-//! What it is not: it makes no certificates and asks clients for none. What may be reached without TLS is decided by
-//! [`require_tls`]: loopback only.
+//! What it is not: it makes no certificates. What may be reached without TLS is decided by [`require_tls`]: loopback
+//! only. `clients.rs` asks clients for certificates and says who they are.
+
+mod clients;
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,6 +20,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+pub use clients::ClientTls;
 
 /// Most handshakes going on at a time in one listener; further connections are dropped at once.
 const HANDSHAKES_MAX: usize = 512;
@@ -77,20 +81,45 @@ pub fn require_tls(addr: SocketAddr) -> Result<(), TlsError> {
 /// # Errors
 /// If a file cannot be read, holds nothing usable, or the two do not fit together.
 pub fn server_config(cert: &Path, key: &Path, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = read_chain(cert)?;
-    let key = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| TlsError::Key { path: key.to_path_buf(), error })?;
-    // The provider is named, not taken from the process: several may be compiled in, and none may be installed.
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+        .with_single_cert(read_chain(cert)?, private_key(key)?)?;
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     Ok(Arc::new(config))
 }
 
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// A client configuration that trusts the authorities of a PEM file, and shows a PEM chain and key where given.
+///
+/// # Errors
+/// If a file cannot be read, holds nothing usable, or the parts do not fit together.
+pub fn client_config(
+    authorities: &Path,
+    identity: Option<(&Path, &Path)>,
+) -> Result<Arc<rustls::ClientConfig>, TlsError> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in read_chain(authorities)? {
+        roots.add(certificate)?;
+    }
+    let config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots);
+    Ok(Arc::new(match identity {
+        Some((cert, key)) => config.with_client_auth_cert(read_chain(cert)?, private_key(key)?)?,
+        None => config.with_no_client_auth(),
+    }))
+}
+
+/// The provider is named, not taken from the process: several may be compiled in, and none may be installed.
+pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| TlsError::Key { path: path.to_path_buf(), error })
+}
+
+pub(crate) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let failed = |error| TlsError::Certificates { path: path.to_path_buf(), error };
     let mut chain = Vec::new();
     for certificate in CertificateDer::pem_file_iter(path).map_err(failed)? {

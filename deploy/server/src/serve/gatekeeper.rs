@@ -1,17 +1,20 @@
 //! Who may speak MQTT for which devices: a device for itself, a maker's gateway for the maker's devices.
+//!
+//! Who somebody is, is said by a token (password) or by a TLS client certificate; a token goes before a certificate,
+//! since it is the narrower of the two. Both name a did:key, and the register says which devices that key speaks for.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use ingest_intake::Allowed;
-use ingest_intake::mqtt::Gatekeeper;
+use ingest_intake::mqtt::{Admittance, Credentials, Gatekeeper};
 use ingest_statements::Statements;
 use schemas_identity::token::{Scope, Token};
 use schemas_identity::{Did, ShortId};
 
 use crate::client::now_s;
 
-/// Checks MQTT credentials: the password is a token with scope `publish`.
+/// Checks MQTT credentials: the password is a token with scope `publish`, or there is a certificate.
 pub(crate) struct TokenGatekeeper {
     pub(crate) statements: Arc<Statements>,
     pub(crate) origin: String,
@@ -35,18 +38,29 @@ impl TokenGatekeeper {
 }
 
 impl Gatekeeper for TokenGatekeeper {
-    fn admit(&self, username: Option<&str>, password: Option<&[u8]>) -> Result<Allowed, ()> {
-        let Some(password) = password else {
-            return if self.is_dev { Ok(Allowed::All) } else { Err(()) };
+    fn admit(&self, credentials: &Credentials<'_>) -> Result<Admittance, ()> {
+        let party = match (credentials.password, credentials.certificate) {
+            (Some(password), _) => {
+                let text = std::str::from_utf8(password).map_err(drop)?;
+                let token = Token::parse(text, &self.origin, now_s()).map_err(drop)?;
+                if token.scope != Scope::Publish {
+                    return Err(());
+                }
+                token.iss
+            }
+            (None, Some(certified)) => *certified,
+            (None, None) if self.is_dev => {
+                return Ok(Admittance { allowed: Allowed::All, identity: None });
+            }
+            (None, None) => return Err(()),
         };
-        let text = std::str::from_utf8(password).map_err(drop)?;
-        let token = Token::parse(text, &self.origin, now_s()).map_err(drop)?;
-        let names_itself = username.is_none_or(|name| {
-            name == token.iss.to_string() || name == token.iss.key().short_id().to_string()
-        });
-        if token.scope != Scope::Publish || !names_itself || !self.statements.register().is_live(&token.iss) {
+        let names_itself = credentials
+            .username
+            .is_none_or(|name| name == party.to_string() || name == party.key().short_id().to_string());
+        if !names_itself || !self.statements.register().is_live(&party) {
             return Err(());
         }
-        Ok(Allowed::Only(Arc::new(self.devices_of(&token.iss))))
+        let allowed = Allowed::Only(Arc::new(self.devices_of(&party)));
+        Ok(Admittance { allowed, identity: Some(party.to_string()) })
     }
 }

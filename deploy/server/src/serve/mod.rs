@@ -31,6 +31,7 @@ use crate::client::now_us;
 use crate::config::{Config, Listen};
 use crate::datadir::{DataDir, write_durable};
 
+mod bridge;
 mod evidence;
 mod gatekeeper;
 mod listen;
@@ -261,15 +262,15 @@ async fn open_doors(
         let mut options = MqttOptions::new(intake_metrics.clone());
         options.connections_max = usize::try_from(config.intake.mqtt_connections_max)?;
         let endpoint = Endpoint::new(rooms.admission.clone(), Arc::new(gatekeeper), options);
+        let authorities = Some(Path::new(&config.tls.client_ca)).filter(|path| !path.as_os_str().is_empty());
         let acceptor = match tls_files {
-            Some((cert, key)) => {
-                Some(tokio_rustls::TlsAcceptor::from(tls::server_config(cert, key, &[b"mqtt"])?))
-            }
+            Some((cert, key)) => Some(tls::ClientTls::new(cert, key, &[b"mqtt"], authorities)?),
             None => None,
         };
         let stop = stop.clone();
         doors.push(tokio::spawn(async move { endpoint.serve(listener, acceptor, stop).await }));
     }
+    doors.extend(bridge::start(&config.bridge, &rooms.admission, &intake_metrics, stop)?);
     if let Some(address) = config.listen.http.address() {
         let listener =
             TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;

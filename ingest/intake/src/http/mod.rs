@@ -16,9 +16,10 @@
 //! | frames per device and address ([`HttpOptions::device_rate`]) | 50,000/s, burst 200,000 | 429 |
 //! | time to wait for verdicts ([`HttpOptions::verdict_timeout`]) | 60 s | 503 |
 //!
-//! `limits.rs` holds the buckets, `answer.rs` the JSON.
+//! `limits.rs` holds the buckets, `encoding.rs` unpacks gzip and zstd, `answer.rs` writes the JSON.
 
 mod answer;
+mod encoding;
 mod limits;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -113,10 +114,15 @@ struct Shared {
 }
 
 async fn frames(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let response = match take(&shared, request).await {
+    let mut response = match take(&shared, request).await {
         Ok(response) => response,
         Err(problem) => problem.response(),
     };
+    if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        // RFC 9110 15.5.16: says what would have been taken.
+        let accepted = ::http::HeaderValue::from_static(encoding::ACCEPTED);
+        response.headers_mut().insert(header::ACCEPT_ENCODING, accepted);
+    }
     shared.options.metrics.http_answer(response.status());
     response
 }
@@ -128,6 +134,7 @@ async fn take(shared: &Shared, request: Request) -> Result<Response, Problem> {
     shared.limiter.request(address, Instant::now()).map_err(|fast| limited(options, fast))?;
     check_content_type(request.headers())?;
     check_content_length(request.headers(), options.body_bytes_max)?;
+    let encoding = encoding::of(request.headers())?;
     let mut share = shared.room.share();
     let reading = read_body(request.into_body(), options.body_bytes_max, &mut share);
     let body = match tokio::time::timeout(options.body_timeout, reading).await {
@@ -137,6 +144,7 @@ async fn take(shared: &Shared, request: Request) -> Result<Response, Problem> {
         }
     };
     options.metrics.body(Door::Http, body.len());
+    let (body, share) = encoding::unpack(encoding, body, options.body_bytes_max, share).await?;
     let cut = cut(&body, None, options.frames_max)
         .map_err(|error| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-many-frames", error.to_string()))?;
     let now = Instant::now();
@@ -209,8 +217,13 @@ fn check_content_length(headers: &HeaderMap, body_bytes_max: usize) -> Result<()
 }
 
 fn too_large(body_bytes_max: usize) -> Problem {
-    let hint = format!("a body has at most {body_bytes_max} bytes, send several");
+    let hint = format!("a body has at most {body_bytes_max} bytes once unpacked, send several");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", hint)
+}
+
+fn too_many_bodies() -> Problem {
+    let hint = "too many bodies at a time, nothing was taken";
+    Problem::retry(StatusCode::SERVICE_UNAVAILABLE, "retry-after", hint, 1)
 }
 
 /// Reads the body, each chunk against the body's limit and against the room over all requests.
@@ -226,8 +239,7 @@ async fn read_body(mut body: Body, body_bytes_max: usize, share: &mut Share) -> 
             return Err(too_large(body_bytes_max));
         }
         if !share.grow(chunk.len() as u64) {
-            let hint = "too many bodies at a time, nothing was taken";
-            return Err(Problem::retry(StatusCode::SERVICE_UNAVAILABLE, "retry-after", hint, 1));
+            return Err(too_many_bodies());
         }
         match first.take() {
             None if rest.is_empty() => first = Some(chunk),

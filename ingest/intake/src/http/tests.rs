@@ -222,3 +222,105 @@ fn hostile_bodies_are_answered() {
         }
     });
 }
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 3).unwrap()
+}
+
+async fn packed(door: &Router, encoding: &str, body: Vec<u8>) -> (StatusCode, HeaderMap, Value) {
+    let mut request = request(SEQ, body);
+    request.headers_mut().insert(header::CONTENT_ENCODING, encoding.parse().unwrap());
+    call(door, request).await
+}
+
+/// A packed body is the same body, whole or in several members; each frame has its verdict.
+#[tokio::test]
+async fn packed_bodies_are_the_same() {
+    let door = door(options(), all_ok());
+    let (one, two) = (frame(1, 0), frame(1, 1));
+    let both = [one.as_ref(), two.as_ref()].concat();
+    for (encoding, body) in [
+        ("gzip", gzip(&both)),
+        ("X-GZIP", [gzip(&one), gzip(&two)].concat()),
+        ("zstd", zstd(&both)),
+        ("zstd", [zstd(&one), zstd(&two)].concat()),
+        ("identity", both.clone()),
+    ] {
+        let (status, _, answer) = packed(&door, encoding, body).await;
+        assert_eq!((status, &answer["accepted"]), (StatusCode::OK, &json!(2)), "{encoding}: {answer}");
+    }
+}
+
+/// The limit of a body holds for its unpacked bytes, and a bomb is refused long before it has gone off.
+#[tokio::test]
+async fn unpacked_bytes_are_bounded() {
+    let door = door(HttpOptions { body_bytes_max: 1 << 22, ..options() }, all_ok());
+    let within = vec![1_u8; 1 << 20];
+    let over: Vec<u8> = (0..(1_u32 << 21)).flat_map(|n| n.to_le_bytes()).collect();
+    let bomb = vec![0_u8; 1 << 22];
+    for (encoding, pack) in [("gzip", gzip as fn(&[u8]) -> Vec<u8>), ("zstd", zstd)] {
+        let (status, _, answer) = packed(&door, encoding, pack(&within)).await;
+        let too_many = (StatusCode::PAYLOAD_TOO_LARGE, &json!("too-many-frames"));
+        assert_eq!((status, &answer["error"]), too_many, "a MiB may unpack from anything");
+        let (status, _, answer) = packed(&door, encoding, pack(&over)).await;
+        assert_eq!((status, &answer["error"]), (StatusCode::PAYLOAD_TOO_LARGE, &json!("body-too-large")));
+        assert!(answer["hint"].as_str().unwrap().contains("4194304 bytes once unpacked"), "{answer}");
+        let (status, _, answer) = packed(&door, encoding, pack(&bomb)).await;
+        assert_eq!((status, &answer["error"]), (StatusCode::PAYLOAD_TOO_LARGE, &json!("ratio")));
+    }
+}
+
+/// Unpacked bytes take room like any others, and give it back.
+#[tokio::test]
+async fn unpacked_bytes_take_room() {
+    let door = door(HttpOptions { bodies_bytes_max: 100_000, ..options() }, all_ok());
+    for _ in 0..2 {
+        let (status, headers, _) = packed(&door, "gzip", gzip(&vec![1; 200_000])).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(headers.contains_key(header::RETRY_AFTER));
+        assert_eq!(packed(&door, "gzip", gzip(&frame(1, 0))).await.0, StatusCode::OK);
+    }
+}
+
+/// Codings that are not known, or several, are 415 and told what is; broken bodies are 400.
+#[tokio::test]
+async fn other_codings_and_broken_bodies() {
+    let door = door(options(), all_ok());
+    for encoding in ["br", "deflate", "gzip, zstd", ""] {
+        let (status, headers, answer) = packed(&door, encoding, frame(1, 0).to_vec()).await;
+        assert_eq!(
+            (status, &answer["error"]),
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, &json!("content-encoding"))
+        );
+        assert_eq!(headers[header::ACCEPT_ENCODING], "gzip, zstd");
+    }
+    let wide = {
+        let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(24).unwrap();
+        std::io::Write::write_all(&mut encoder, &vec![7; 1 << 24]).unwrap();
+        encoder.finish().unwrap()
+    };
+    let cut = |body: Vec<u8>| body[..body.len() - 3].to_vec();
+    for (encoding, body) in [
+        ("gzip", frame(1, 0).to_vec()),
+        ("gzip", cut(gzip(&frame(1, 0)))),
+        ("gzip", [gzip(&frame(1, 0)), b"tail".to_vec()].concat()),
+        ("zstd", frame(1, 0).to_vec()),
+        ("zstd", cut(zstd(&frame(1, 0)))),
+        ("zstd", [zstd(&frame(1, 0)), b"tail".to_vec()].concat()),
+        ("zstd", wide),
+    ] {
+        let (status, _, answer) = packed(&door, encoding, body).await;
+        assert_eq!(
+            (status, &answer["error"]),
+            (StatusCode::BAD_REQUEST, &json!("content-encoding")),
+            "{encoding}"
+        );
+    }
+}

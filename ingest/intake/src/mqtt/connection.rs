@@ -6,36 +6,40 @@
 
 mod ending;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use schemas_identity::ShortId;
+use bytes::{Buf, BytesMut};
+use schemas_frame::Code;
+use schemas_identity::{Did, ShortId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::deliveries::{Deliveries, Gone, Settled};
-use super::endpoint::{ClientKey, Shared};
+use super::end::End;
+use super::endpoint::{Admittance, Credentials, Shared};
 use super::guard::{Framing, frame};
 use super::hub::ConnectionId;
 use super::inbound::{Version, decode};
 use super::outbound::{Outbound, encode};
-use super::session::{Action, End, Limits, Session};
-use super::verdict::{Outbox, Standing, ack_of};
+use super::session::{Action, Admitted, Asked, Limits, Session};
+use super::sessions::{ClientKey, Kept};
+use super::verdict::{Standing, ack_of};
 use crate::admission::{Allowed, Door, Reply, Via};
 use crate::cut::{Cut, cut};
 use crate::room::Share;
 
-/// Bytes asked of the socket at a time, at first; doubled while the client fills them.
-const READ_BYTES_MIN: usize = 4 * 1024;
+/// Bytes asked of the socket at a time: follows what comes. An idle connection holds the least.
+const READ_BYTES_MIN: usize = 512;
 const READ_BYTES_MAX: usize = 64 * 1024;
 /// A packet above this must have a share of the room for arriving packets.
 const PACKET_BYTES_SMALL: usize = 64 * 1024 + 1024;
-/// A read buffer above this is given back when it is empty.
-const BUFFER_BYTES_KEPT: usize = 128 * 1024;
+/// A write buffer above this is given back when it is empty.
+const OUT_BYTES_KEPT: usize = 1024;
 /// No verdict message is added above this many unwritten bytes.
 const OUT_BUSY: usize = 64 * 1024;
 /// Nothing is read above this many unwritten bytes.
@@ -67,6 +71,8 @@ pub(crate) struct Connection<S> {
     shared: Arc<Shared>,
     id: ConnectionId,
     peer: SocketAddr,
+    /// Who the client's certificate says it is.
+    certificate: Option<Did>,
     reader: ReadHalf<S>,
     writer: WriteHalf<S>,
     session: Session,
@@ -79,8 +85,8 @@ pub(crate) struct Connection<S> {
     starved: bool,
     deliveries: Deliveries,
     blocked: Option<Blocked>,
-    outbox: Arc<Outbox>,
-    subscribed: Vec<ShortId>,
+    /// The session; an empty one of nobody's until the client is admitted.
+    kept: Arc<Kept>,
     stop: CancellationToken,
     stopping_since: Option<Instant>,
     taken_over: CancellationToken,
@@ -94,7 +100,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
     pub(crate) fn new(
         shared: Arc<Shared>,
         stream: S,
-        (id, peer): (ConnectionId, SocketAddr),
+        (id, peer, certificate): (ConnectionId, SocketAddr, Option<Did>),
         stop: CancellationToken,
     ) -> Self {
         let (reader, writer) = tokio::io::split(stream);
@@ -104,13 +110,15 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
             receive_max: options.receive_max.max(1),
             subscriptions_max: options.subscriptions_max,
             keep_alive_s_max: options.keep_alive_s_max,
+            topic_alias_max: options.topic_alias_max,
         };
         let now = Instant::now();
         Self {
-            session: Session::new(limits, format!("vitalog-{id}")),
+            session: Session::new(limits, format!("{}-{id}", shared.assigned_prefix)),
             shared,
             id,
             peer,
+            certificate,
             reader,
             writer,
             input: BytesMut::new(),
@@ -121,8 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
             starved: false,
             deliveries: Deliveries::default(),
             blocked: None,
-            outbox: Arc::default(),
-            subscribed: Vec::new(),
+            kept: Kept::nobodys(),
             stop,
             stopping_since: None,
             taken_over: CancellationToken::new(),
@@ -191,7 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
         if may_read {
             self.input.reserve(self.read_bytes);
         }
-        let Self { reader, writer, input, out, unflushed, deliveries, outbox, stop, taken_over, .. } = self;
+        let Self { reader, writer, input, out, unflushed, deliveries, kept, stop, taken_over, .. } = self;
         tokio::select! {
             biased;
             () = taken_over.cancelled() => Event::TakenOver,
@@ -199,7 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
             answer = deliveries.answer() => Event::Answer(answer),
             moved = move_out(writer, out), if !out.is_empty() || *unflushed => moved,
             read = reader.read_buf(input), if may_read => Event::Read(read),
-            () = outbox.ready.notified(), if may_publish => Event::Outbox,
+            () = kept.outbox.ready.notified(), if may_publish => Event::Outbox,
             () = sleep_until(deadline) => Event::Time,
         }
     }
@@ -235,7 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
                 }
             }
         }
-        if self.input.is_empty() && self.input.capacity() > BUFFER_BYTES_KEPT {
+        if self.input.is_empty() && self.input.capacity() > self.read_bytes * 4 {
             self.input = BytesMut::new();
         }
         Ok(())
@@ -260,41 +267,47 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
                 Action::Send(packet) => self.send(&packet),
                 Action::End(end) => return Err(end),
                 Action::WillIgnored => self.shared.options.metrics.wills_ignored.inc(),
-                Action::Authenticate { username, password } => {
-                    let password = password.as_deref().map(str::as_bytes);
-                    let answer = self.shared.gatekeeper.admit(username.as_deref(), password);
+                Action::Authenticate(asked) => {
+                    let answer = self.authenticate(&asked);
                     let actions = self.session.admitted(answer);
                     self.perform(actions)?;
                 }
-                Action::Opened { client_id, username } => self.open((username, client_id)),
                 Action::Take { device, payload } => self.take(device, &payload)?,
-                Action::Subscribe { device, send_latest } => {
-                    if !self.subscribed.contains(&device) {
-                        self.subscribed.push(device);
-                    }
-                    self.shared.hub.subscribe(device, self.id, &self.outbox, send_latest);
+                Action::Subscribe { device, at_least_once, send_latest } => {
+                    self.kept.subscribe(&self.shared.hub, device, at_least_once, send_latest);
                 }
-                Action::Unsubscribe { device } => {
-                    self.subscribed.retain(|subscribed| *subscribed != device);
-                    self.shared.hub.unsubscribe(&device, self.id);
-                }
+                Action::Unsubscribe { device } => self.kept.unsubscribe(&self.shared.hub, &device),
             }
         }
         Ok(())
     }
 
-    fn open(&mut self, client: ClientKey) {
+    fn authenticate(&mut self, asked: &Asked) -> Result<Admitted, ()> {
+        let credentials = Credentials {
+            username: asked.username.as_deref(),
+            password: asked.password.as_deref().map(str::as_bytes),
+            certificate: self.certificate.as_ref(),
+        };
+        let Admittance { allowed, identity } = self.shared.gatekeeper.admit(&credentials)?;
         let version = self.session.version().map_or("", Version::label);
         self.shared.options.metrics.admitted(version);
-        self.shared.take_over(client.clone(), self.id, self.taken_over.clone());
+        let client: ClientKey = (identity, asked.client_id.clone());
+        let (shared, end) = (&self.shared, self.taken_over.clone());
+        let opened =
+            shared.sessions.open(client.clone(), asked, (self.id, end), (&shared.hub, Instant::now()));
+        if opened.resumed.is_some() {
+            shared.options.metrics.sessions_resumed.inc();
+        }
         self.client = Some(client);
+        self.kept = opened.kept;
+        Ok(Admitted { allowed, resumed: opened.resumed, session_expiry_s: opened.expiry_s })
     }
 
     fn take(&mut self, device: ShortId, payload: &bytes::Bytes) -> Result<(), End> {
         let options = &self.shared.options;
         options.metrics.body(Door::Mqtt, payload.len());
         let cut = cut(payload, Some(device), options.frames_max)
-            .unwrap_or_else(|error| Cut::refused(error.to_string()));
+            .unwrap_or_else(|error| Cut::refused(Code::TooBig, error.to_string()));
         let allowed = self.session.allowed().cloned().unwrap_or(Allowed::Only(Arc::default()));
         let via = Via { door: Door::Mqtt, peer: Some(self.peer), allowed, topic_device: Some(device) };
         match self.deliveries.take(&self.shared.admission, via, device, cut) {
@@ -327,20 +340,21 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
 
     fn send_verdicts(&mut self) {
         while self.may_publish() {
-            let Some((device, standing)) = self.outbox.pop() else { break };
-            let Some(packet) = self.session.verdict(device, standing.message()) else { continue };
+            let Some((device, standing)) = self.kept.outbox.pop() else { break };
+            let bare = Standing { exceptions: VecDeque::new(), gaps: Vec::new(), ..standing };
+            let exceptions = standing.exceptions.len();
+            let Some(packet) = self.session.verdict(device, standing) else { continue };
             if self.push(&packet) {
                 self.shared.options.metrics.verdicts_sent.inc();
-            } else {
-                // Over the client's own maximum: the position alone is better than nothing.
+                continue;
+            }
+            // Over the client's own maximum: the position alone is better than nothing.
+            self.session.verdict_unsent(&packet);
+            self.shared.options.metrics.exceptions_dropped.inc_by(exceptions as u64);
+            if let Some(packet) = self.session.verdict(device, bare)
+                && !self.push(&packet)
+            {
                 self.session.verdict_unsent(&packet);
-                self.shared.options.metrics.exceptions_dropped.inc_by(standing.exceptions.len() as u64);
-                let bare = Standing { exceptions: Default::default(), gaps: Vec::new(), ..standing };
-                if let Some(packet) = self.session.verdict(device, bare.message())
-                    && !self.push(&packet)
-                {
-                    self.session.verdict_unsent(&packet);
-                }
             }
         }
     }
@@ -366,7 +380,10 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
         match written {
             Ok(0) | Err(_) => Err(End::Io),
             Ok(count) => {
-                let _written = self.out.split_to(count.min(self.out.len()));
+                self.out.advance(count.min(self.out.len()));
+                if self.out.is_empty() && self.out.capacity() > OUT_BYTES_KEPT {
+                    self.out = BytesMut::new();
+                }
                 self.unflushed = true;
                 self.wrote_at = Instant::now();
                 Ok(())
@@ -379,11 +396,9 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
             Ok(0) | Err(_) => Err(End::Io),
             Ok(count) => {
                 self.heard_at = Instant::now();
-                let busy = count >= self.read_bytes;
-                self.read_bytes = match busy {
-                    true => (self.read_bytes * 2).min(READ_BYTES_MAX),
-                    false => (self.read_bytes / 2).max(READ_BYTES_MIN),
-                };
+                // What came last, doubled if it filled the buffer: an idle connection waits with a small one.
+                let next = if count >= self.read_bytes { count * 2 } else { count.next_power_of_two() };
+                self.read_bytes = next.clamp(READ_BYTES_MIN, READ_BYTES_MAX);
                 Ok(())
             }
         }

@@ -1,4 +1,4 @@
-//! The publishes of one connection that are not answered yet, in order of arrival.
+//! The publishes of one connection (of a device, or to a broker) that are not answered yet, in order of arrival.
 //!
 //! Each is offered to the queue as it comes, so many are decided at a time; answers are taken from the front only, so
 //! acknowledgements keep the order. A publish that finds the queue full stays here, unpromised, and is offered again.
@@ -141,11 +141,11 @@ impl Deliveries {
     }
 
     /// Gives up what is left, and counts its frames as not taken.
-    pub(crate) fn abandon(&mut self, metrics: &Metrics) {
+    pub(crate) fn abandon(&mut self, door: Door, metrics: &Metrics) {
         let nothing = Reply::default();
         self.blocked = 0;
         for delivery in self.queue.drain(..) {
-            metrics.verdicts(Door::Mqtt, &delivery.cut.complete(&nothing));
+            metrics.verdicts(door, &delivery.cut.complete(&nothing));
         }
     }
 }

@@ -7,36 +7,57 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use schemas_identity::Did;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
-use super::hub::{ConnectionId, Hub};
+use super::hub::Hub;
 use super::options::MqttOptions;
+use super::sessions::Sessions;
 use crate::admission::{Admission, Allowed, Door};
 use crate::room::Room;
+use crate::tls::ClientTls;
 
 /// Pause after a failed accept (no file descriptors left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two looks for sessions that have expired; until then they only hold memory.
+const PURGE_EVERY: Duration = Duration::from_secs(30);
 /// Time beyond the drain timeout for farewells and late verdicts, before what is left is aborted.
 const ABORT_GRACE: Duration = Duration::from_secs(5);
 
+/// What a client brings to say who it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Credentials<'a> {
+    /// The user name.
+    pub username: Option<&'a str>,
+    /// The password.
+    pub password: Option<&'a [u8]>,
+    /// Whose certificate the TLS connection was opened with; its key was proven in the handshake.
+    pub certificate: Option<&'a Did>,
+}
+
+/// A client that may connect.
+#[derive(Debug, Clone)]
+pub struct Admittance {
+    /// For which devices it may publish and listen.
+    pub allowed: Allowed,
+    /// Who it is, one spelling each; `None` for anybody. Sessions belong to an identity and a client id.
+    pub identity: Option<String>,
+}
+
 /// Who may connect, and for which devices.
 pub trait Gatekeeper: Send + Sync {
-    /// Judges a user name and password. Called on the connection's task: it must not block.
+    /// Judges what a client brings. Called on the connection's task: it must not block.
     ///
     /// # Errors
     /// If the client is not to be admitted; it is told "not authorised" and nothing more.
     #[expect(clippy::result_unit_err, reason = "a refused client must not learn why")]
-    fn admit(&self, username: Option<&str>, password: Option<&[u8]>) -> Result<Allowed, ()>;
+    fn admit(&self, credentials: &Credentials<'_>) -> Result<Admittance, ()>;
 }
-
-/// User name (empty if none) and client id: who takes over whose connection. Nobody takes over a stranger's.
-pub(crate) type ClientKey = (Option<String>, String);
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -45,26 +66,12 @@ pub(crate) struct Shared {
     pub(crate) options: MqttOptions,
     pub(crate) hub: Hub,
     pub(crate) room: Arc<Room>,
-    clients: Mutex<HashMap<ClientKey, (ConnectionId, CancellationToken)>>,
+    pub(crate) sessions: Sessions,
+    /// Before the number of a connection, the id of a client that brings none; differs at each start, so that nobody
+    /// comes back to a stranger's.
+    pub(crate) assigned_prefix: String,
     addresses: Mutex<HashMap<IpAddr, usize>>,
     next_id: AtomicU64,
-}
-
-impl Shared {
-    /// Registers a client; an older connection of the same client is ended.
-    pub(crate) fn take_over(&self, client: ClientKey, id: ConnectionId, end: CancellationToken) {
-        if let Some((_, older)) = self.clients.lock().insert(client, (id, end)) {
-            older.cancel();
-        }
-    }
-
-    /// Forgets a client, unless a newer connection has its place.
-    pub(crate) fn forget(&self, client: &ClientKey, id: ConnectionId) {
-        let mut clients = self.clients.lock();
-        if clients.get(client).is_some_and(|(current, _)| *current == id) {
-            clients.remove(client);
-        }
-    }
 }
 
 /// A place among the connections; given back on drop.
@@ -116,10 +123,11 @@ impl Endpoint {
         let shared = Shared {
             hub: Hub::new(options.latest_max, Arc::clone(&options.metrics)),
             room: Room::new(options.arriving_bytes_max),
+            sessions: Sessions::new(options.session_expiry_s_max, options.sessions_max),
+            assigned_prefix: format!("vitalog-{:x}", (options.clock)()),
             admission,
             gatekeeper,
             options,
-            clients: Mutex::default(),
             addresses: Mutex::default(),
             next_id: AtomicU64::new(1),
         };
@@ -129,8 +137,9 @@ impl Endpoint {
     /// Serves a listener until `stop`. Then nothing more is accepted or read; what was taken is acknowledged, v5
     /// clients are told "shutting down", and the call returns when all are gone, at the latest after the drain
     /// timeout and a short grace.
-    pub async fn serve(&self, listener: TcpListener, tls: Option<TlsAcceptor>, stop: CancellationToken) {
+    pub async fn serve(&self, listener: TcpListener, tls: Option<ClientTls>, stop: CancellationToken) {
         let mut connections = JoinSet::new();
+        let mut purge = tokio::time::interval(PURGE_EVERY);
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -142,6 +151,7 @@ impl Endpoint {
                     }
                 },
                 Some(_ended) = connections.join_next() => {}
+                _ = purge.tick() => self.shared.sessions.purge(&self.shared.hub, Instant::now()),
             }
         }
         drop(listener);
@@ -158,7 +168,7 @@ impl Endpoint {
         connections: &mut JoinSet<()>,
         stream: TcpStream,
         peer: SocketAddr,
-        tls: Option<TlsAcceptor>,
+        tls: Option<ClientTls>,
         stop: &CancellationToken,
     ) {
         let place = match Place::take(&self.shared, peer.ip().to_canonical()) {
@@ -172,28 +182,32 @@ impl Endpoint {
         if stream.set_nodelay(true).is_err() {
             return;
         }
-        let shared = Arc::clone(&self.shared);
-        let stop = stop.clone();
-        connections.spawn(async move {
-            match tls {
-                None => run(shared, stream, peer, stop).await,
-                Some(acceptor) => {
-                    let handshake = timeout(shared.options.connect_timeout, acceptor.accept(stream));
-                    match handshake.await {
-                        Ok(Ok(stream)) => run(shared, stream, peer, stop).await,
-                        Ok(Err(_)) | Err(_) => shared.options.metrics.refused(Door::Mqtt, "tls"),
-                    }
+        let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
+        // Two tasks, not one with two arms: a TLS connection is larger, and plaintext ones must not pay for it.
+        match tls {
+            None => connections.spawn(async move {
+                run(shared, stream, (peer, None), stop).await;
+                drop(place);
+            }),
+            Some(tls) => connections.spawn(async move {
+                match timeout(shared.options.connect_timeout, tls.accept(stream)).await {
+                    Ok(Ok((stream, certificate))) => run(shared, stream, (peer, certificate), stop).await,
+                    Ok(Err(_)) | Err(_) => shared.options.metrics.refused(Door::Mqtt, "tls"),
                 }
-            }
-            drop(place);
-        });
+                drop(place);
+            }),
+        };
     }
 }
 
-async fn run<S>(shared: Arc<Shared>, stream: S, peer: SocketAddr, stop: CancellationToken)
-where
+async fn run<S>(
+    shared: Arc<Shared>,
+    stream: S,
+    (peer, certificate): (SocketAddr, Option<Did>),
+    stop: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Send,
 {
     let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
-    Connection::new(shared, stream, (id, peer), stop).run().await;
+    Connection::new(shared, stream, (id, peer, certificate), stop).run().await;
 }

@@ -9,7 +9,7 @@
 //! - properties that run over their announced length into the payload: `inbound.rs` compares lengths afterwards;
 //! - v5 `DISCONNECT` of 0 and 1 bytes (refused by the codec, legal in MQTT): read in `inbound.rs` without it.
 
-use super::session::End;
+use super::end::End;
 
 /// Most bytes of `CONNECT`: client id, user name, a token, a will that is ignored anyway.
 const CONNECT_BYTES_MAX: usize = 16 * 1024;

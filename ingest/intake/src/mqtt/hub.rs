@@ -1,6 +1,6 @@
 //! Who listens to which device, and the latest verdict of each device.
 //!
-//! Verdicts go to the outboxes of all connections subscribed to the device; a connection is never waited for. The
+//! Verdicts go to the outboxes of all sessions subscribed to the device; a client is never waited for. The
 //! latest verdicts are kept for those who subscribe later, bounded, and forgotten at restart.
 
 use std::collections::HashMap;
@@ -15,6 +15,8 @@ use crate::recent::Recent;
 
 /// Number of a connection, unique in this process.
 pub(crate) type ConnectionId = u64;
+/// Number of a session, unique in this process.
+pub(crate) type ListenerId = u64;
 
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -24,7 +26,7 @@ pub(crate) struct Hub {
 
 #[derive(Debug)]
 struct State {
-    listeners: HashMap<ShortId, Vec<(ConnectionId, Arc<Outbox>)>>,
+    listeners: HashMap<ShortId, Vec<(ListenerId, Arc<Outbox>)>>,
     latest: Recent<ShortId, Standing>,
 }
 
@@ -53,14 +55,14 @@ impl Hub {
     pub(crate) fn subscribe(
         &self,
         device: ShortId,
-        connection: ConnectionId,
+        listener: ListenerId,
         outbox: &Arc<Outbox>,
         send_latest: bool,
     ) {
         let mut state = self.state.lock();
         let listeners = state.listeners.entry(device).or_default();
-        if !listeners.iter().any(|(id, _)| *id == connection) {
-            listeners.push((connection, Arc::clone(outbox)));
+        if !listeners.iter().any(|(id, _)| *id == listener) {
+            listeners.push((listener, Arc::clone(outbox)));
         }
         if let Some(latest) = state.latest.get(&device).filter(|_| send_latest) {
             outbox.push(device, latest.clone());
@@ -68,13 +70,19 @@ impl Hub {
     }
 
     /// Removes a listener.
-    pub(crate) fn unsubscribe(&self, device: &ShortId, connection: ConnectionId) {
+    pub(crate) fn unsubscribe(&self, device: &ShortId, listener: ListenerId) {
         let mut state = self.state.lock();
         let Some(listeners) = state.listeners.get_mut(device) else { return };
-        listeners.retain(|(id, _)| *id != connection);
+        listeners.retain(|(id, _)| *id != listener);
         if listeners.is_empty() {
             state.listeners.remove(device);
         }
+    }
+
+    /// Devices that somebody listens to.
+    #[cfg(test)]
+    pub(crate) fn listeners(&self) -> usize {
+        self.state.lock().listeners.len()
     }
 }
 

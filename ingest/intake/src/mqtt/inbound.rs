@@ -8,8 +8,8 @@ use rumqttc::mqttbytes::{QoS as QoS4, v4};
 use rumqttc::v5::mqttbytes::QoS as QoS5;
 use rumqttc::v5::mqttbytes::v5::{self, RetainForwardRule};
 
+use super::end::End;
 use super::guard::{Kind, remaining_length};
-use super::session::End;
 
 /// Protocol version of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,11 +34,23 @@ impl Version {
 pub(crate) enum Inbound {
     Connect(Box<Hello>),
     Publish(Publish),
-    PubAck { pkid: u16 },
-    Subscribe { pkid: u16, filters: Vec<Filter>, has_id: bool },
-    Unsubscribe { pkid: u16, filters: Vec<String> },
+    PubAck {
+        pkid: u16,
+    },
+    Subscribe {
+        pkid: u16,
+        filters: Vec<Filter>,
+        has_id: bool,
+    },
+    Unsubscribe {
+        pkid: u16,
+        filters: Vec<String>,
+    },
     PingReq,
-    Disconnect,
+    /// v5: with the session expiry that replaces the one of `CONNECT`.
+    Disconnect {
+        session_expiry_s: Option<u32>,
+    },
 }
 
 /// `CONNECT`, as far as it matters here.
@@ -47,6 +59,8 @@ pub(crate) struct Hello {
     pub(crate) version: Version,
     pub(crate) client_id: String,
     pub(crate) clean: bool,
+    /// Seconds that the session may outlive the connection; 3.1.1 without clean session asks for ever.
+    pub(crate) session_expiry_s: u32,
     pub(crate) keep_alive_s: u16,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<String>,
@@ -66,7 +80,8 @@ pub(crate) struct Publish {
     pub(crate) topic: String,
     pub(crate) pkid: Option<u16>,
     pub(crate) retain: bool,
-    pub(crate) has_alias: bool,
+    /// v5: stands for the topic from now on, or for the topic it was set to.
+    pub(crate) alias: Option<u16>,
     pub(crate) payload: Bytes,
 }
 
@@ -100,8 +115,9 @@ pub(crate) fn decode(
     match (kind, version) {
         (Kind::PingReq, _) if body.is_empty() => Ok(Inbound::PingReq),
         (Kind::PingReq, _) => Err(BAD),
+        (Kind::Disconnect, Some(Version::V5)) if body.len() > 1 => disconnect_v5(packet),
         // The will does not exist, so the reason of a v5 DISCONNECT changes nothing.
-        (Kind::Disconnect, _) => Ok(Inbound::Disconnect),
+        (Kind::Disconnect, _) => Ok(Inbound::Disconnect { session_expiry_s: None }),
         (Kind::Connect, _) => match sniff(body)? {
             Version::V4 => connect_v4(packet),
             Version::V5 => connect_v5(packet),
@@ -145,6 +161,7 @@ fn connect_v4(mut packet: BytesMut) -> Result<Inbound, End> {
         version: Version::V4,
         client_id: connect.client_id,
         clean: connect.clean_session,
+        session_expiry_s: if connect.clean_session { 0 } else { u32::MAX },
         keep_alive_s: connect.keep_alive,
         username,
         password,
@@ -172,6 +189,7 @@ fn connect_v5(mut packet: BytesMut) -> Result<Inbound, End> {
         version: Version::V5,
         client_id: connect.client_id,
         clean: connect.clean_start,
+        session_expiry_s: properties.session_expiry_interval.unwrap_or_default(),
         keep_alive_s: connect.keep_alive,
         username,
         password,
@@ -194,7 +212,7 @@ fn packet_v4(mut packet: BytesMut) -> Result<Inbound, End> {
             pkid: (publish.qos == QoS4::AtLeastOnce).then_some(publish.pkid),
             topic: publish.topic,
             retain: publish.retain,
-            has_alias: false,
+            alias: None,
             payload: publish.payload,
         })),
         v4::Packet::PubAck(ack) => Ok(Inbound::PubAck { pkid: ack.pkid }),
@@ -261,9 +279,20 @@ fn publish_v5(publish: v5::Publish, payload_len: usize) -> Result<Inbound, End> 
         topic,
         pkid: (publish.qos == QoS5::AtLeastOnce).then_some(publish.pkid),
         retain: publish.retain,
-        has_alias: publish.properties.is_some_and(|properties| properties.topic_alias.is_some()),
+        alias: publish.properties.and_then(|properties| properties.topic_alias),
         payload: publish.payload,
     }))
+}
+
+/// `DISCONNECT` with properties; the codec reads them but not the short forms.
+fn disconnect_v5(mut packet: BytesMut) -> Result<Inbound, End> {
+    match v5::Packet::read(&mut packet, None).map_err(|_| BAD)? {
+        v5::Packet::Disconnect(disconnect) => {
+            let expiry = disconnect.properties.and_then(|properties| properties.session_expiry_interval);
+            Ok(Inbound::Disconnect { session_expiry_s: expiry })
+        }
+        _ => Err(BAD),
+    }
 }
 
 fn id(pkid: u16) -> Result<u16, End> {
@@ -353,8 +382,12 @@ mod tests {
     #[test]
     fn short_disconnects() {
         for bytes in [&[0xe0, 0][..], &[0xe0, 1, 0], &[0xe0, 2, 4, 0]] {
-            assert_eq!(read(bytes, Some(Version::V5)), Ok(Inbound::Disconnect));
+            let plain = Inbound::Disconnect { session_expiry_s: None };
+            assert_eq!(read(bytes, Some(Version::V5)), Ok(plain));
         }
+        let expiring = [0xe0, 7, 0, 5, 0x11, 0, 0, 1, 0];
+        let told = Inbound::Disconnect { session_expiry_s: Some(256) };
+        assert_eq!(read(&expiring, Some(Version::V5)), Ok(told));
     }
 
     /// Packet id 0, empty filter lists and topics that are no text are malformed in both versions.

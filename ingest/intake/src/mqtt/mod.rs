@@ -3,7 +3,7 @@
 //! What it is: the end of the line, on rumqttc's public codec. QoS 0 and 1, `v1/d/{id}/frames` in,
 //! `v1/d/{id}/verdict` out.
 //!
-//! What it is not: a broker. There is no session state, no wildcard, no retained message of a client, no will, no
+//! What it is not: a broker. No queue of other people's messages, no wildcard, no retained message of a client, no will, no
 //! message from one device to another. Those who need that keep a broker beside it.
 //!
 //! ```text
@@ -11,7 +11,8 @@
 //! topic.rs       the two topics
 //! guard.rs       fixed header and bounds, checked before the codec sees a byte
 //! inbound.rs     packets of both versions as one enum; outbound.rs: the way back
-//! session.rs     the protocol: packets in, actions out; no clock, no socket
+//! session.rs     the protocol: packets in, actions out; no clock, no socket. end.rs: why it ends
+//! sessions.rs    who is connected under which name, and what outlives a connection
 //! verdict.rs     the verdict message and how waiting ones merge
 //! hub.rs         who listens to which device; the latest verdict of each
 //! deliveries.rs  publishes not answered yet, in order of arrival
@@ -29,21 +30,29 @@
 //!   0, since retained messages are declared unavailable); v5 retain handling 1 and 2 are obeyed.
 //! - A subscriber that is slower than the verdicts gets them merged: the newest `acked_to` and `gaps`, and the
 //!   exceptions of all, the oldest dropped beyond `verdict::EXCEPTIONS_MAX` and counted.
+//! - A session may outlive its connection for `session_expiry_s_max` at most (told in v5; 3.1.1 without clean session
+//!   gets that long). Kept are its subscriptions and, per device, one merged verdict; a QoS 1 verdict that was not
+//!   acknowledged is said again as part of the next message, under a new packet id.
 //! - Under pressure the connection is not read and nothing is acknowledged; keep-alive does not run meanwhile.
 
 mod connection;
-mod deliveries;
+pub(crate) mod deliveries;
+mod end;
 mod endpoint;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod guard;
 mod hub;
 mod inbound;
 mod options;
 mod outbound;
 mod session;
-mod topic;
-mod verdict;
+mod sessions;
+pub(crate) mod topic;
+pub(crate) mod verdict;
 
-pub use endpoint::{Endpoint, Gatekeeper};
+pub use endpoint::{Admittance, Credentials, Endpoint, Gatekeeper};
 pub use options::MqttOptions;
 
 #[cfg(test)]

@@ -27,6 +27,14 @@ pub struct MqttOptions {
     pub connections_per_address_max: usize,
     /// Devices one connection may subscribe to. Default 1,024. It bounds the outbox too: one merged verdict each.
     pub subscriptions_max: usize,
+    /// Topic aliases of one connection. Default 256: a ward's devices behind one gateway. Told to v5 clients.
+    pub topic_alias_max: u16,
+    /// Longest time that a session outlives its connection, in seconds. Default 3,600: a walk out of coverage. Told to
+    /// v5 clients, and what a 3.1.1 client without clean session gets.
+    pub session_expiry_s_max: u32,
+    /// Sessions that may outlive their connections, over all clients. Default 20,000; beyond it clients are told
+    /// an expiry of 0.
+    pub sessions_max: usize,
     /// Devices whose latest verdict is remembered for later subscribers. Default 65,536.
     pub latest_max: usize,
     /// Time for the TLS handshake, and then again for `CONNECT`. Default 10 s.
@@ -59,6 +67,9 @@ impl MqttOptions {
             connections_max: 10_000,
             connections_per_address_max: 4_096,
             subscriptions_max: 1_024,
+            topic_alias_max: 256,
+            session_expiry_s_max: 3_600,
+            sessions_max: 20_000,
             latest_max: 65_536,
             connect_timeout: Duration::from_secs(10),
             keep_alive_s_max: 3_600,

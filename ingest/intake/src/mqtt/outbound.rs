@@ -20,9 +20,13 @@ pub(crate) enum Outbound {
     Disconnect { code: v5::DisconnectReasonCode, hint: &'static str },
 }
 
-/// What an accepted client is told (v5 only; 3.1.1 has no words for it).
+/// What an accepted client is told (v5; 3.1.1 has words for the session alone).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Welcome {
+    /// In both versions.
+    pub(crate) session_present: bool,
+    pub(crate) session_expiry_s: u32,
+    pub(crate) topic_alias_max: u16,
     pub(crate) receive_max: u16,
     pub(crate) packet_bytes_max: u32,
     pub(crate) keep_alive_s: Option<u16>,
@@ -86,7 +90,10 @@ pub(crate) fn encode(
 
 fn v4_packet(packet: &Outbound) -> Option<v4::Packet> {
     Some(match packet {
-        Outbound::ConnAck(_) => v4::Packet::ConnAck(v4::ConnAck::new(v4::ConnectReturnCode::Success, false)),
+        Outbound::ConnAck(welcome) => {
+            let code = v4::ConnectReturnCode::Success;
+            v4::Packet::ConnAck(v4::ConnAck::new(code, welcome.session_present))
+        }
         Outbound::ConnRefused(refusal) => {
             let code = match refusal {
                 Refusal::Version => v4::ConnectReturnCode::RefusedProtocolVersion,
@@ -120,7 +127,7 @@ fn v4_packet(packet: &Outbound) -> Option<v4::Packet> {
 fn v5_packet(packet: &Outbound) -> v5::Packet {
     match packet {
         Outbound::ConnAck(welcome) => v5::Packet::ConnAck(v5::ConnAck {
-            session_present: false,
+            session_present: welcome.session_present,
             code: v5::ConnectReturnCode::Success,
             properties: Some(capabilities(welcome)),
         }),
@@ -192,13 +199,13 @@ fn sub_code_v5(code: SubCode) -> v5::SubscribeReasonCode {
 
 fn capabilities(welcome: &Welcome) -> v5::ConnAckProperties {
     v5::ConnAckProperties {
-        session_expiry_interval: Some(0),
+        session_expiry_interval: Some(welcome.session_expiry_s),
         receive_max: Some(welcome.receive_max),
         max_qos: Some(1),
         retain_available: Some(0),
         max_packet_size: Some(welcome.packet_bytes_max),
         assigned_client_identifier: welcome.assigned_client_id.clone(),
-        topic_alias_max: Some(0),
+        topic_alias_max: Some(welcome.topic_alias_max),
         reason_string: None,
         user_properties: Vec::new(),
         wildcard_subscription_available: Some(0),

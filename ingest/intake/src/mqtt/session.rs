@@ -8,15 +8,16 @@
 //!                         \--refused----> (an End)
 //! ```
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
-use rumqttc::v5::mqttbytes::v5::DisconnectReasonCode as Reason;
 use schemas_identity::ShortId;
 
+use super::end::End;
 use super::inbound::{Filter, Hello, Inbound, Latest, Publish, Version};
 use super::outbound::{Ack, Outbound, Refusal, SubCode, Welcome};
 use super::topic::{frames_device, verdict_device, verdict_topic};
+use super::verdict::Standing;
 use crate::admission::Allowed;
 
 /// Most verdict messages of QoS 1 that may wait for one client's `PUBACK`.
@@ -32,127 +33,25 @@ pub(crate) struct Limits {
     pub(crate) receive_max: u16,
     pub(crate) subscriptions_max: usize,
     pub(crate) keep_alive_s_max: u16,
+    pub(crate) topic_alias_max: u16,
 }
 
-/// Why a connection ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
-    /// The client said `DISCONNECT`.
-    Client,
-    /// The socket closed or failed.
-    Io,
-    /// Not MQTT at all; nothing is answered.
-    NotMqtt,
-    /// A protocol version that is not spoken here.
-    Version { level: u8 },
-    /// Bytes that MQTT forbids.
-    Malformed(&'static str),
-    /// A packet out of place.
-    Protocol(&'static str),
-    /// A packet over its bound.
-    TooLarge,
-    /// QoS 2.
-    QosUnsupported,
-    /// A topic alias, though none are allowed.
-    TopicAlias,
-    /// A retained publish (v5), though none are allowed.
-    Retain,
-    /// More unacknowledged publishes than receive maximum.
-    ReceiveMax,
-    /// A subscription identifier, though none are allowed.
-    SubscriptionId,
-    /// A topic that is none of ours, where it cannot be told otherwise.
-    Topic,
-    /// A device of somebody else, where it cannot be told otherwise.
-    NotAuthorized,
-    /// `CONNECT` was refused, and the client has been told in `CONNACK`.
-    Refused(Refusal),
-    /// No `CONNECT` in time.
-    ConnectTimeout,
-    /// Nothing heard for 1.5 times the keep-alive.
-    KeepAlive,
-    /// A large packet did not arrive in time.
-    PacketTimeout,
-    /// The client does not read.
-    Slow,
-    /// The queue stayed full for longer than patience lasts.
-    Pressure,
-    /// The same client id connected again.
-    TakenOver,
-    /// The service stops.
-    Shutdown,
-}
-
-impl End {
-    /// The metric label.
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Io => "io",
-            Self::NotMqtt => "not_mqtt",
-            Self::Version { .. } => "version",
-            Self::Malformed(_) => "malformed",
-            Self::Protocol(_) => "protocol",
-            Self::TooLarge => "too_large",
-            Self::QosUnsupported => "qos",
-            Self::TopicAlias => "topic_alias",
-            Self::Retain => "retain",
-            Self::ReceiveMax => "receive_max",
-            Self::SubscriptionId => "subscription_id",
-            Self::Topic => "topic",
-            Self::NotAuthorized => "not_authorized",
-            Self::Refused(Refusal::Credentials) => "credentials",
-            Self::Refused(_) => "connect",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::KeepAlive => "keep_alive",
-            Self::PacketTimeout => "packet_timeout",
-            Self::Slow => "slow",
-            Self::Pressure => "pressure",
-            Self::TakenOver => "taken_over",
-            Self::Shutdown => "shutdown",
-        }
-    }
-
-    /// The v5 `DISCONNECT` to send, with a phrase; `None` if there is nobody to tell.
-    pub(crate) fn disconnect(self) -> Option<(Reason, &'static str)> {
-        Some(match self {
-            Self::Client | Self::Io | Self::NotMqtt | Self::Version { .. } | Self::Refused(_) => return None,
-            Self::Malformed(what) => (Reason::MalformedPacket, what),
-            Self::Protocol(what) => (Reason::ProtocolError, what),
-            Self::TooLarge => (Reason::PacketTooLarge, "packet over its limit"),
-            Self::QosUnsupported => (Reason::QoSNotSupported, "QoS 2 is not supported"),
-            Self::TopicAlias => (Reason::TopicAliasInvalid, "topic aliases are not supported"),
-            Self::Retain => (Reason::RetainNotSupported, "retained messages are not supported"),
-            Self::ReceiveMax => (Reason::ReceiveMaximumExceeded, "more publishes than receive maximum"),
-            Self::SubscriptionId => {
-                (Reason::SubscriptionIdentifiersNotSupported, "subscription identifiers are not supported")
-            }
-            Self::Topic => (Reason::TopicNameInvalid, "publish to v1/d/{short id}/frames"),
-            Self::NotAuthorized => (Reason::NotAuthorized, "a device of somebody else"),
-            Self::ConnectTimeout | Self::KeepAlive => (Reason::KeepAliveTimeout, "nothing heard in time"),
-            Self::PacketTimeout => (Reason::KeepAliveTimeout, "packet did not arrive in time"),
-            Self::Slow => (Reason::QuotaExceeded, "read too slowly"),
-            Self::Pressure => (Reason::QuotaExceeded, "too busy, nothing unacknowledged was promised"),
-            Self::TakenOver => (Reason::SessionTakenOver, "this client id connected again"),
-            Self::Shutdown => (Reason::ServerShuttingDown, "shutting down"),
-        })
-    }
+/// The gatekeeper's and the session table's answer to a `CONNECT`.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) allowed: Allowed,
+    /// Subscriptions of the session that is taken up again, with their QoS 1; `None` if there is none.
+    pub(crate) resumed: Option<HashMap<ShortId, bool>>,
+    /// What is granted of the session expiry that was asked for.
+    pub(crate) session_expiry_s: u32,
 }
 
 /// What the rim has to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Send(Outbound),
-    /// Ask the gatekeeper, then call [`Session::admitted`].
-    Authenticate {
-        username: Option<String>,
-        password: Option<String>,
-    },
-    /// The connection is open under this client id.
-    Opened {
-        client_id: String,
-        username: Option<String>,
-    },
+    /// Ask the gatekeeper, open or resume the session, then call [`Session::admitted`].
+    Authenticate(Box<Asked>),
     /// Decide these bytes, then call [`Session::decided`].
     Take {
         device: ShortId,
@@ -160,6 +59,7 @@ pub(crate) enum Action {
     },
     Subscribe {
         device: ShortId,
+        at_least_once: bool,
         send_latest: bool,
     },
     Unsubscribe {
@@ -168,6 +68,17 @@ pub(crate) enum Action {
     /// A will came with `CONNECT` and will never be published.
     WillIgnored,
     End(End),
+}
+
+/// What a `CONNECT` asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// Brought by the client, or assigned.
+    pub(crate) client_id: String,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<String>,
+    pub(crate) clean: bool,
+    pub(crate) session_expiry_s: u32,
 }
 
 #[derive(Debug)]
@@ -185,8 +96,11 @@ struct Open {
     unanswered: VecDeque<Unanswered>,
     unanswered_acks: usize,
     subscriptions: HashMap<ShortId, bool>,
-    unacked_verdicts: HashSet<u16>,
+    unacked_verdicts: HashMap<u16, (ShortId, Standing)>,
     next_pkid: u16,
+    /// What each alias stands for; `None` for a topic that is none of ours.
+    aliases: HashMap<u16, Option<ShortId>>,
+    session_expiry_s: u32,
 }
 
 /// A publish in order of arrival; `ack` is there once it is decided.
@@ -284,43 +198,60 @@ impl Session {
         if hello.username.as_ref().is_some_and(|name| name.len() > NAME_BYTES_MAX) {
             return refuse(Refusal::Credentials);
         }
-        let (username, password) = (hello.username.clone(), hello.password.clone());
+        let client_id = match hello.client_id.is_empty() {
+            true => self.assigned_client_id.clone(),
+            false => hello.client_id.clone(),
+        };
+        actions.push(Action::Authenticate(Box::new(Asked {
+            client_id,
+            username: hello.username.clone(),
+            password: hello.password.clone(),
+            clean: hello.clean,
+            session_expiry_s: hello.session_expiry_s,
+        })));
         self.state = State::Asking(Box::new(hello));
-        actions.push(Action::Authenticate { username, password });
         actions
     }
 
-    /// The gatekeeper's answer to [`Action::Authenticate`].
-    pub(crate) fn admitted(&mut self, answer: Result<Allowed, ()>) -> Vec<Action> {
+    /// The answer to [`Action::Authenticate`].
+    pub(crate) fn admitted(&mut self, answer: Result<Admitted, ()>) -> Vec<Action> {
         let State::Asking(hello) = std::mem::replace(&mut self.state, State::Fresh) else {
             return vec![Action::End(End::Protocol("nobody asked"))];
         };
-        let Ok(allowed) = answer else { return refuse(Refusal::Credentials) };
+        let Ok(admitted) = answer else { return refuse(Refusal::Credentials) };
         let max = self.limits.keep_alive_s_max;
         let imposed = (hello.keep_alive_s == 0 || hello.keep_alive_s > max).then_some(max);
         self.keep_alive_s = imposed.unwrap_or(hello.keep_alive_s);
-        let assigned = hello.client_id.is_empty().then(|| self.assigned_client_id.clone());
         let welcome = Welcome {
+            session_present: admitted.resumed.is_some(),
+            session_expiry_s: admitted.session_expiry_s,
+            topic_alias_max: self.limits.topic_alias_max,
             receive_max: self.limits.receive_max,
             packet_bytes_max: self.limits.packet_bytes_max,
             keep_alive_s: imposed,
-            assigned_client_id: assigned.clone(),
+            assigned_client_id: hello.client_id.is_empty().then(|| self.assigned_client_id.clone()),
         };
+        let mut actions = vec![Action::Send(Outbound::ConnAck(Box::new(welcome)))];
+        // What the identity may see may have changed since the session was left.
+        let (subscriptions, lost): (HashMap<ShortId, bool>, HashMap<ShortId, bool>) = admitted
+            .resumed
+            .unwrap_or_default()
+            .into_iter()
+            .partition(|(device, _)| admitted.allowed.permits(device));
+        actions.extend(lost.into_keys().map(|device| Action::Unsubscribe { device }));
         self.state = State::Open(Open {
-            allowed,
+            allowed: admitted.allowed,
             reasons_wanted: hello.reasons_wanted,
             receive_max: usize::from(hello.receive_max).min(UNACKED_VERDICTS_MAX),
             unanswered: VecDeque::new(),
             unanswered_acks: 0,
-            subscriptions: HashMap::new(),
-            unacked_verdicts: HashSet::new(),
+            subscriptions,
+            unacked_verdicts: HashMap::new(),
             next_pkid: 0,
+            aliases: HashMap::new(),
+            session_expiry_s: admitted.session_expiry_s,
         });
-        let client_id = assigned.unwrap_or(hello.client_id);
-        vec![
-            Action::Opened { client_id, username: hello.username },
-            Action::Send(Outbound::ConnAck(Box::new(welcome))),
-        ]
+        actions
     }
 
     /// The oldest [`Action::Take`] not yet reported is decided and durable (or refused for good).
@@ -342,10 +273,14 @@ impl Session {
     }
 
     /// The packet that carries a verdict; `None` if the client has unsubscribed meanwhile.
-    pub(crate) fn verdict(&mut self, device: ShortId, payload: Bytes) -> Option<Outbound> {
+    pub(crate) fn verdict(&mut self, device: ShortId, standing: Standing) -> Option<Outbound> {
         let State::Open(open) = &mut self.state else { return None };
         let at_least_once = *open.subscriptions.get(&device)?;
+        let payload = standing.message();
         let pkid = at_least_once.then(|| open.take_pkid());
+        if let Some(pkid) = pkid {
+            open.unacked_verdicts.insert(pkid, (device, standing));
+        }
         Some(Outbound::Publish { topic: verdict_topic(&device), pkid, payload })
     }
 
@@ -353,6 +288,22 @@ impl Session {
     pub(crate) fn verdict_unsent(&mut self, packet: &Outbound) {
         if let (State::Open(open), Outbound::Publish { pkid: Some(pkid), .. }) = (&mut self.state, packet) {
             open.unacked_verdicts.remove(pkid);
+        }
+    }
+
+    /// The verdicts that were sent and never acknowledged: a session that is kept says them again.
+    pub(crate) fn take_unacked(&mut self) -> Vec<(ShortId, Standing)> {
+        match &mut self.state {
+            State::Open(open) => open.unacked_verdicts.drain().map(|(_, verdict)| verdict).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Seconds that the session outlives the connection.
+    pub(crate) fn session_expiry_s(&self) -> u32 {
+        match &self.state {
+            State::Open(open) => open.session_expiry_s,
+            _ => 0,
         }
     }
 }
@@ -373,15 +324,12 @@ impl Open {
             Inbound::Subscribe { pkid, filters, .. } => self.subscribe(pkid, &filters, limits),
             Inbound::Unsubscribe { pkid, filters } => self.unsubscribe(pkid, &filters),
             Inbound::PingReq => vec![Action::Send(Outbound::PingResp)],
-            Inbound::Disconnect => vec![Action::End(End::Client)],
+            Inbound::Disconnect { session_expiry_s } => self.disconnect(session_expiry_s),
             Inbound::Connect(_) => vec![Action::End(End::Protocol("CONNECT comes first and once"))],
         }
     }
 
     fn publish(&mut self, publish: Publish, version: Version, limits: &Limits) -> Vec<Action> {
-        if publish.has_alias {
-            return vec![Action::End(End::TopicAlias)];
-        }
         if publish.retain && version == Version::V5 {
             return vec![Action::End(End::Retain)];
         }
@@ -391,7 +339,11 @@ impl Open {
             }
             self.unanswered_acks += 1;
         }
-        let (ack, end) = match frames_device(&publish.topic) {
+        let device = match self.resolve(&publish, limits) {
+            Ok(device) => device,
+            Err(end) => return vec![Action::End(end)],
+        };
+        let (ack, end) = match device {
             Some(device) if self.allowed.permits(&device) => {
                 self.unanswered.push_back(Unanswered { pkid: publish.pkid, answer: None });
                 return vec![Action::Take { device, payload: publish.payload }];
@@ -404,6 +356,31 @@ impl Open {
         }
         self.unanswered.push_back(Unanswered { pkid: publish.pkid, answer: Some((ack, None)) });
         self.acknowledge()
+    }
+
+    /// The device of a publish, by its topic or by what its alias was set to; `None` for a topic that is none of ours.
+    fn resolve(&mut self, publish: &Publish, limits: &Limits) -> Result<Option<ShortId>, End> {
+        let Some(alias) = publish.alias else { return Ok(frames_device(&publish.topic)) };
+        if alias == 0 || alias > limits.topic_alias_max {
+            return Err(End::TopicAlias);
+        }
+        if publish.topic.is_empty() {
+            return self.aliases.get(&alias).copied().ok_or(End::TopicAlias);
+        }
+        let device = frames_device(&publish.topic);
+        self.aliases.insert(alias, device);
+        Ok(device)
+    }
+
+    fn disconnect(&mut self, session_expiry_s: Option<u32>) -> Vec<Action> {
+        if let Some(wanted) = session_expiry_s {
+            if wanted > 0 && self.session_expiry_s == 0 {
+                return vec![Action::End(End::Protocol("a session expiry where CONNECT had none"))];
+            }
+            // Never longer than what CONNACK granted.
+            self.session_expiry_s = self.session_expiry_s.min(wanted);
+        }
+        vec![Action::End(End::Client)]
     }
 
     /// Acknowledges what is decided, up to the first publish that is not.
@@ -440,7 +417,7 @@ impl Open {
                 Latest::Never => false,
             };
             codes.push(if filter.at_least_once { SubCode::AtLeastOnce } else { SubCode::AtMostOnce });
-            after.push(Action::Subscribe { device, send_latest });
+            after.push(Action::Subscribe { device, at_least_once: filter.at_least_once, send_latest });
         }
         let mut actions = vec![Action::Send(Outbound::SubAck { pkid, codes })];
         actions.extend(after);
@@ -480,7 +457,7 @@ impl Open {
     fn take_pkid(&mut self) -> u16 {
         loop {
             self.next_pkid = self.next_pkid.checked_add(1).unwrap_or(1);
-            if self.unacked_verdicts.insert(self.next_pkid) {
+            if !self.unacked_verdicts.contains_key(&self.next_pkid) {
                 return self.next_pkid;
             }
         }

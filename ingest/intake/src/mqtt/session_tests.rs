@@ -4,8 +4,13 @@ use std::sync::Arc;
 
 use super::*;
 
-const LIMITS: Limits =
-    Limits { packet_bytes_max: 1_000, receive_max: 2, subscriptions_max: 2, keep_alive_s_max: 600 };
+const LIMITS: Limits = Limits {
+    packet_bytes_max: 1_000,
+    receive_max: 2,
+    subscriptions_max: 2,
+    keep_alive_s_max: 600,
+    topic_alias_max: 2,
+};
 const MINE: ShortId = ShortId([1; 8]);
 const OTHER: ShortId = ShortId([2; 8]);
 
@@ -14,6 +19,7 @@ fn hello(version: Version) -> Hello {
         version,
         client_id: "watch".into(),
         clean: true,
+        session_expiry_s: 0,
         keep_alive_s: 60,
         username: Some("u".into()),
         password: None,
@@ -29,17 +35,21 @@ fn fresh() -> Session {
     Session::new(LIMITS, "assigned-1".into())
 }
 
+fn admit(allowed: Allowed) -> Result<Admitted, ()> {
+    Ok(Admitted { allowed, resumed: None, session_expiry_s: 0 })
+}
+
 fn open(version: Version) -> Session {
     let mut session = fresh();
     session.on(Inbound::Connect(Box::new(hello(version))));
     let only = Allowed::Only(Arc::new([MINE].into_iter().collect()));
-    assert_eq!(session.admitted(Ok(only)).len(), 2);
+    assert_eq!(session.admitted(admit(only)).len(), 1);
     session
 }
 
 fn publish(topic: &str, pkid: Option<u16>) -> Inbound {
     let payload = Bytes::from_static(b"x");
-    Inbound::Publish(Publish { topic: topic.into(), pkid, retain: false, has_alias: false, payload })
+    Inbound::Publish(Publish { topic: topic.into(), pkid, retain: false, alias: None, payload })
 }
 
 fn mine(pkid: Option<u16>) -> Inbound {
@@ -67,19 +77,24 @@ fn connect_is_answered_with_what_holds() {
     nameless.keep_alive_s = 0;
     nameless.has_will = true;
     let asked = session.on(Inbound::Connect(Box::new(nameless)));
-    let ask = Action::Authenticate { username: Some("u".into()), password: None };
-    assert_eq!(asked, [Action::WillIgnored, ask]);
+    let ask = Asked {
+        client_id: "assigned-1".into(),
+        username: Some("u".into()),
+        password: None,
+        clean: true,
+        session_expiry_s: 0,
+    };
+    assert_eq!(asked, [Action::WillIgnored, Action::Authenticate(Box::new(ask))]);
     let welcome = Welcome {
+        session_present: false,
+        session_expiry_s: 0,
+        topic_alias_max: 2,
         receive_max: 2,
         packet_bytes_max: 1_000,
         keep_alive_s: Some(600),
         assigned_client_id: Some("assigned-1".into()),
     };
-    let opened = Action::Opened { client_id: "assigned-1".into(), username: Some("u".into()) };
-    assert_eq!(
-        session.admitted(Ok(Allowed::All)),
-        [opened, Action::Send(Outbound::ConnAck(Box::new(welcome)))]
-    );
+    assert_eq!(session.admitted(admit(Allowed::All)), [Action::Send(Outbound::ConnAck(Box::new(welcome)))]);
     assert_eq!(session.keep_alive_s(), 600);
 }
 
@@ -147,18 +162,20 @@ fn declared_limits_hold() {
     session.on(mine(Some(2)));
     assert_eq!(session.on(mine(Some(3))), [Action::End(End::ReceiveMax)]);
 
-    let with = |retain, has_alias| {
+    let with = |retain, alias| {
         Inbound::Publish(Publish {
             topic: format!("v1/d/{MINE}/frames"),
             pkid: Some(1),
             retain,
-            has_alias,
+            alias,
             payload: Bytes::new(),
         })
     };
-    assert_eq!(open(Version::V5).on(with(true, false)), [Action::End(End::Retain)]);
-    assert_eq!(open(Version::V5).on(with(false, true)), [Action::End(End::TopicAlias)]);
-    assert!(matches!(open(Version::V4).on(with(true, false))[..], [Action::Take { .. }]));
+    assert_eq!(open(Version::V5).on(with(true, None)), [Action::End(End::Retain)]);
+    for alias in [0, 3] {
+        assert_eq!(open(Version::V5).on(with(false, Some(alias))), [Action::End(End::TopicAlias)]);
+    }
+    assert!(matches!(open(Version::V4).on(with(true, None))[..], [Action::Take { .. }]));
     let with_id = Inbound::Subscribe { pkid: 1, filters: Vec::new(), has_id: true };
     assert_eq!(open(Version::V5).on(with_id), [Action::End(End::SubscriptionId)]);
 }
@@ -196,7 +213,7 @@ fn only_own_verdicts_are_subscribed() {
         session.on(Inbound::Subscribe { pkid: 9, filters, has_id: false }),
         [
             Action::Send(Outbound::SubAck { pkid: 9, codes }),
-            Action::Subscribe { device: MINE, send_latest: true }
+            Action::Subscribe { device: MINE, at_least_once: true, send_latest: true }
         ]
     );
     let filters = vec![format!("v1/d/{MINE}/verdict"), "never".into()];
@@ -207,7 +224,7 @@ fn only_own_verdicts_are_subscribed() {
             Action::Send(Outbound::UnsubAck { pkid: 10, existed: vec![true, false] })
         ]
     );
-    assert!(session.verdict(MINE, Bytes::new()).is_none(), "nothing is sent after unsubscribing");
+    assert!(session.verdict(MINE, Standing::default()).is_none(), "nothing is sent after unsubscribing");
 }
 
 /// Retain handling decides whether the latest verdict is sent.
@@ -231,7 +248,7 @@ fn retain_handling_is_obeyed() {
 fn subscriptions_are_bounded() {
     let mut session = fresh();
     session.on(Inbound::Connect(Box::new(hello(Version::V5))));
-    session.admitted(Ok(Allowed::All));
+    session.admitted(admit(Allowed::All));
     let mut code = |device: u8| {
         let filters = vec![filter(format!("v1/d/{}/verdict", ShortId([device; 8])))];
         match &session.on(Inbound::Subscribe { pkid: 1, filters, has_id: false })[..] {
@@ -253,7 +270,8 @@ fn verdicts_respect_the_clients_receive_maximum() {
         filters: vec![filter(format!("v1/d/{MINE}/verdict"))],
         has_id: false,
     });
-    let Some(Outbound::Publish { pkid: Some(pkid), topic, .. }) = session.verdict(MINE, Bytes::new()) else {
+    let Some(Outbound::Publish { pkid: Some(pkid), topic, .. }) = session.verdict(MINE, Standing::default())
+    else {
         panic!("a QoS 1 message")
     };
     assert_eq!(topic, format!("v1/d/{MINE}/verdict"));
@@ -270,7 +288,7 @@ fn packet_ids_go_round() {
     let mut session = open(Version::V4);
     let State::Open(open) = &mut session.state else { panic!() };
     open.next_pkid = u16::MAX - 1;
-    open.unacked_verdicts.insert(1);
+    open.unacked_verdicts.insert(1, (MINE, Standing::default()));
     assert_eq!([open.take_pkid(), open.take_pkid()], [u16::MAX, 2]);
 }
 
@@ -282,4 +300,64 @@ fn reasons_are_errors() {
     let codes: Vec<u8> = ends.iter().filter_map(|end| end.disconnect()).map(|(code, _)| code as u8).collect();
     assert_eq!(codes, [0x81, 0x97, 0x8b, 0x8e, 0x9b, 0x97]);
     assert_eq!(End::Client.disconnect(), None);
+}
+
+/// An alias stands for the topic it was set to, until it is set anew; one never set ends the connection.
+#[test]
+fn aliases_stand_for_topics() {
+    let aliased = |topic: String, alias| {
+        let payload = Bytes::from_static(b"x");
+        Inbound::Publish(Publish { topic, pkid: Some(1), retain: false, alias: Some(alias), payload })
+    };
+    let mut session = open(Version::V5);
+    assert_eq!(session.on(aliased(format!("v1/d/{MINE}/frames"), 1)), [take()]);
+    assert_eq!(session.on(aliased(String::new(), 1)), [take()]);
+    session.decided(Ack::Accepted, None);
+    session.decided(Ack::Accepted, None);
+    assert_eq!(session.on(aliased(format!("v1/d/{OTHER}/frames"), 1)), [puback(1, Ack::NotAuthorized)]);
+    assert_eq!(session.on(aliased(String::new(), 1)), [puback(1, Ack::NotAuthorized)]);
+    assert_eq!(session.on(aliased("elsewhere".into(), 2)), [puback(1, Ack::Topic)]);
+    assert_eq!(session.on(aliased(String::new(), 2)), [puback(1, Ack::Topic)]);
+    assert_eq!(open(Version::V5).on(aliased(String::new(), 1)), [Action::End(End::TopicAlias)]);
+}
+
+fn resumed(allowed: Allowed) -> (Session, Vec<Action>) {
+    let mut session = fresh();
+    let returning = Hello { clean: false, session_expiry_s: 50, ..hello(Version::V5) };
+    session.on(Inbound::Connect(Box::new(returning)));
+    let resumed = Some([(MINE, true), (OTHER, false)].into());
+    let actions = session.admitted(Ok(Admitted { allowed, resumed, session_expiry_s: 50 }));
+    (session, actions)
+}
+
+/// A resumed session goes on with its subscriptions, but not with those its identity has lost meanwhile.
+#[test]
+fn a_resumed_session_keeps_what_is_still_allowed() {
+    let only = Allowed::Only(Arc::new([MINE].into_iter().collect()));
+    let (mut session, actions) = resumed(only);
+    let [Action::Send(Outbound::ConnAck(welcome)), Action::Unsubscribe { device: OTHER }] = &actions[..]
+    else {
+        panic!("{actions:?}")
+    };
+    assert!(welcome.session_present && welcome.session_expiry_s == 50);
+    assert!(session.verdict(MINE, Standing::default()).is_some());
+    assert!(session.verdict(OTHER, Standing::default()).is_none());
+    assert_eq!(
+        session.take_unacked(),
+        [(MINE, Standing::default())],
+        "said again when it comes back once more"
+    );
+}
+
+/// DISCONNECT may shorten the session but neither begin nor lengthen one.
+#[test]
+fn disconnect_may_shorten_the_session() {
+    for (told, left) in [(None, 50), (Some(0), 0), (Some(20), 20), (Some(500), 50)] {
+        let (mut session, _) = resumed(Allowed::All);
+        let bye = Inbound::Disconnect { session_expiry_s: told };
+        assert_eq!(session.on(bye), [Action::End(End::Client)]);
+        assert_eq!(session.session_expiry_s(), left);
+    }
+    let bye = Inbound::Disconnect { session_expiry_s: Some(1) };
+    assert!(matches!(open(Version::V5).on(bye)[..], [Action::End(End::Protocol(_))]));
 }

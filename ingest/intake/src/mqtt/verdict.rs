@@ -165,6 +165,28 @@ impl Outbox {
         pushed
     }
 
+    /// Puts back a verdict that was sent and not acknowledged, before what has come since.
+    pub(crate) fn push_back_unsent(&self, device: ShortId, unsent: Standing) {
+        let mut waiting = self.waiting.lock();
+        match waiting.standings.get_mut(&device) {
+            Some(newer) => {
+                newer.not_before(&unsent);
+                newer.absorb(unsent);
+            }
+            None => {
+                waiting.order.push_back(device);
+                waiting.standings.insert(device, unsent);
+            }
+        }
+        drop(waiting);
+        self.ready.notify_one();
+    }
+
+    /// Devices whose verdict waits.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.lock().order.len()
+    }
+
     /// The device whose verdict has waited longest, with its verdict.
     pub(crate) fn pop(&self) -> Option<(ShortId, Standing)> {
         let mut waiting = self.waiting.lock();

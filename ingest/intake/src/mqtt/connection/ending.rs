@@ -6,10 +6,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Connection, tell};
+use crate::admission::Door;
 use crate::mqtt::deliveries::Gone;
+use crate::mqtt::end::End;
 use crate::mqtt::inbound::Version;
 use crate::mqtt::outbound::{Outbound, Refusal, encode};
-use crate::mqtt::session::End;
 
 /// Longest time to tell a client why it is cut.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -18,14 +19,18 @@ const LINGER: Duration = Duration::from_millis(300);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
 impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
-    /// Takes the connection off all lists.
+    /// Takes the connection off all lists. A session that is kept says again what was not acknowledged.
     pub(super) fn leave(&mut self) {
-        for device in self.subscribed.drain(..) {
-            self.shared.hub.unsubscribe(&device, self.id);
+        let Some(client) = self.client.take() else { return };
+        let expiry_s = self.session.session_expiry_s();
+        if expiry_s > 0 {
+            for (device, standing) in self.session.take_unacked() {
+                self.kept.outbox.push_back_unsent(device, standing);
+            }
         }
-        if let Some(client) = self.client.take() {
-            self.shared.forget(&client, self.id);
-        }
+        let shared = &self.shared;
+        let at = (&shared.hub, Instant::now());
+        shared.sessions.leave(&client, &self.kept, (self.id, expiry_s), at);
     }
 
     /// Tells the client why, as far as its version has words for it, and closes.
@@ -71,13 +76,14 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
                 Ok(None) | Err(Gone) => break,
             }
         }
-        deliveries.abandon(&shared.options.metrics);
+        deliveries.abandon(Door::Mqtt, &shared.options.metrics);
     }
 }
 
 /// Reads and forgets until the client closes, within bounds.
 async fn linger<R: AsyncRead + Unpin>(reader: &mut R) {
-    let mut waste = [0; 4096];
+    // On the heap: an array would be a part of every connection's future.
+    let mut waste = vec![0; 4096];
     let mut total = 0;
     while total < LINGER_BYTES_MAX {
         match reader.read(&mut waste).await {

@@ -6,13 +6,12 @@ use std::process::{Command, Output, Stdio};
 use rumqttc::v5::mqttbytes::v5::{Packet, PubAckReason};
 use schemas_frame::Code;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::TlsAcceptor;
 
 use super::super::inbound::Version;
 use super::raw::{CONNECT_V5, publish};
 use super::*;
-use crate::testing::{Judge, all_ok, frame, pipeline};
-use crate::tls::server_config;
+use crate::testing::{Judge, all_ok, frame, pipeline, secret};
+use crate::tls::ClientTls;
 use crate::tls::tests::{connect as tls_connect, identity};
 
 fn have(program: &str) -> bool {
@@ -147,10 +146,10 @@ async fn rumqttc_v5_reads_reasons() {
 #[tokio::test]
 async fn tls_carries_the_same() {
     let identity = identity();
-    let config = server_config(&identity.cert, &identity.key, &[]).unwrap();
+    let tls = ClientTls::new(&identity.cert, &identity.key, &[], None).unwrap();
     let (admission, inbox) = queue();
     pipeline(inbox, all_ok());
-    let server = start(options(), admission, Some(TlsAcceptor::from(config))).await;
+    let server = start(options(), admission, Some(tls)).await;
     let mut stream = tls_connect(&identity, server.addr).await;
     stream
         .write_all(&[CONNECT_V5.to_vec(), publish(Version::V5, 1, Some(9), &frame(1, 0))].concat())
@@ -167,4 +166,35 @@ async fn tls_carries_the_same() {
     let mut plain = tokio::net::TcpStream::connect(server.addr).await.unwrap();
     plain.write_all(CONNECT_V5).await.unwrap();
     server.wait_for("connections_refused", &["mqtt", "tls"], 1).await;
+}
+
+/// A device that shows a certificate of its own key speaks for itself, without a token, and for nobody else.
+#[tokio::test]
+async fn a_certificate_binds_to_its_device() {
+    let identity = identity();
+    let tls = ClientTls::new(&identity.cert, &identity.key, &[], None).unwrap();
+    let (admission, inbox) = queue();
+    pipeline(inbox, all_ok());
+    let server = start(options(), admission, Some(tls)).await;
+    let key = rcgen::KeyPair::from_pem_and_sign_algo(&secret(1).to_pem(), &rcgen::PKCS_ED25519).unwrap();
+    let made = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (cert_file, key_file) = (folder.path().join("device.pem"), folder.path().join("device.key"));
+    std::fs::write(&cert_file, made.pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    let shown = Some((cert_file.as_path(), key_file.as_path()));
+    let config = crate::tls::client_config(&identity.cert, shown).unwrap();
+    let tcp = tokio::net::TcpStream::connect(server.addr).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let mut stream = tokio_rustls::TlsConnector::from(config).connect(name, tcp).await.unwrap();
+    let mine = publish(Version::V5, 1, Some(9), &frame(1, 0));
+    let other = publish(Version::V5, 2, Some(10), &frame(2, 0));
+    stream.write_all(&[CONNECT_V5.to_vec(), mine, other].concat()).await.unwrap();
+    let mut header = [0; 2];
+    stream.read_exact(&mut header).await.unwrap();
+    let mut connack = vec![0; usize::from(header[1])];
+    stream.read_exact(&mut connack).await.unwrap();
+    let mut acks = [0; 10];
+    stream.read_exact(&mut acks).await.unwrap();
+    assert_eq!(acks, [0x40, 2, 0, 9, 0x40, 4, 0, 10, 0x87, 0]);
 }

@@ -6,41 +6,17 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::super::fuzz;
 use super::super::guard::{Framing, frame as framing};
 use super::super::inbound::{Version, decode};
-use super::super::session::{Action, Limits, Session};
 use super::raw::{CONNECT_V4, CONNECT_V5, Raw, publish, subscribe};
 use super::*;
 use crate::testing::{all_ok, frame, pipeline};
 
-const LIMITS: Limits =
-    Limits { packet_bytes_max: 4_096, receive_max: 8, subscriptions_max: 8, keep_alive_s_max: 60 };
-
-/// Feeds bytes through guard, codec and session as the connection does, deciding each publish at once.
-fn feed(bytes: &[u8]) {
-    let mut buffer = BytesMut::from(bytes);
-    let mut session = Session::new(LIMITS, "x".into());
-    while let Ok(Framing::Whole { kind, header, total }) = framing(&buffer, session.greeted(), 4_096) {
-        assert!(total > 0, "progress");
-        let packet = buffer.split_to(total);
-        let Ok(packet) = decode(kind, header, packet, session.version()) else { return };
-        let mut actions = session.on(packet);
-        while let Some(action) = actions.pop() {
-            match action {
-                Action::Authenticate { .. } => actions.extend(session.admitted(Ok(Allowed::All))),
-                Action::Take { device, payload } => {
-                    let cut = crate::cut::cut(&payload, Some(device), 64);
-                    assert!(cut.is_ok() || payload.len() >= 64);
-                    actions.extend(session.decided(super::super::outbound::Ack::Accepted, None));
-                }
-                Action::Send(packet) => {
-                    let version = session.version().unwrap_or(Version::V4);
-                    super::super::outbound::encode(&packet, version, Some(64), &mut BytesMut::new());
-                }
-                Action::End(_) => return,
-                _ => {}
-            }
-        }
+/// Feeds a stream whole and in pieces, decided at once and late.
+fn feed(stream: &[u8]) {
+    for control in [0xf8, 0x00, 0x01, 0x06] {
+        fuzz::feed(&[&[control], stream].concat());
     }
 }
 
@@ -102,6 +78,31 @@ proptest! {
     }
 }
 
+/// Writes the plausible streams where the fuzzer begins (tests/fuzz/corpus/mqtt), if VITALOG_CORPUS names the folder.
+#[test]
+fn the_corpus_is_written() {
+    let Some(folder) = std::env::var_os("VITALOG_CORPUS") else { return };
+    for (version, name) in [(Version::V4, "v4"), (Version::V5, "v5")] {
+        for control in [0_u8, 1, 6, 0xf8] {
+            let path = std::path::Path::new(&folder).join(format!("{name}-{control:02x}"));
+            std::fs::write(path, [&[control][..], &stream(version)].concat()).unwrap();
+        }
+    }
+    // What the streams do not have: an alias, an expiry, a will, credentials, a long DISCONNECT.
+    let connect = b"\x10\x2b\x00\x04MQTT\x05\xc6\x00\x3c\x0b\x11\x00\x00\x01\x00\x21\x00\x02\x22\x00\x04\x00\x01a\x00\x00\x01t\x00\x01w\x00\x01u\x00\x01p".to_vec();
+    let mut connect = connect;
+    connect[1] = (connect.len() - 2) as u8;
+    let topic = format!("v1/d/{}/frames", device_id(1));
+    let mut body = [&[0, topic.len() as u8][..], topic.as_bytes(), &[0, 1, 3, 35, 0, 1]].concat();
+    body.extend(frame(1, 0).iter());
+    let aliased = [&[0x32, (body.len() % 128) as u8 | 0x80, (body.len() / 128) as u8], &body[..]].concat();
+    let again = [0x32, 8, 0, 0, 0, 2, 3, 35, 0, 1];
+    let bye = [0xe0, 7, 0, 5, 17, 0, 0, 0, 1];
+    let rich = [&[0xf8][..], &connect, &aliased, &again, &bye].concat();
+    assert_eq!(fuzz::feed(&rich).packets, 4);
+    std::fs::write(std::path::Path::new(&folder).join("v5-rich"), rich).unwrap();
+}
+
 /// The plausible streams are plausible: unmutated they run to their DISCONNECT.
 #[test]
 fn the_corpus_is_valid() {
@@ -114,6 +115,9 @@ fn the_corpus_is_valid() {
             packets += 1;
         }
         assert_eq!((packets, bytes.len()), (8, 0));
+        let run = fuzz::feed(&[&[0][..], &stream(version)].concat());
+        assert_eq!((run.packets, run.taken), (8, 2));
+        assert!(run.answered > 100, "{run:?}");
     }
 }
 

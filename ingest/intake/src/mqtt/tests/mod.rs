@@ -3,35 +3,46 @@
 mod clients;
 mod hostile;
 mod limits;
+mod paho;
 mod raw;
+mod sessions;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemas_identity::ShortId;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::admission::{Admission, AdmissionOptions, Allowed, Inbox};
 use crate::metrics::Metrics;
 use crate::testing::device_id;
+use crate::tls::ClientTls;
 
-/// Admits all without a name; `device-1` with password `token` for device 1 only; nobody else.
+/// Admits all without a name; `device-1` with password `token` for device 1 only; a certificate for its own device;
+/// nobody else.
 struct Names;
 
 impl Gatekeeper for Names {
-    fn admit(&self, username: Option<&str>, password: Option<&[u8]>) -> Result<Allowed, ()> {
-        match (username, password) {
-            (None, None) => Ok(Allowed::All),
-            (Some("device-1"), Some(b"token")) => {
-                Ok(Allowed::Only(Arc::new([device_id(1)].into_iter().collect())))
-            }
+    fn admit(&self, credentials: &Credentials<'_>) -> Result<Admittance, ()> {
+        if let Some(certified) = credentials.certificate {
+            return Ok(only(certified.key().short_id()));
+        }
+        match (credentials.username, credentials.password) {
+            (None, None) => Ok(Admittance { allowed: Allowed::All, identity: None }),
+            (Some("device-1"), Some(b"token")) => Ok(only(device_id(1))),
             _ => Err(()),
         }
     }
+}
+
+/// A client that is one device.
+fn only(device: ShortId) -> Admittance {
+    let allowed = Allowed::Only(Arc::new([device].into_iter().collect()));
+    Admittance { allowed, identity: Some(device.to_string()) }
 }
 
 /// A running endpoint.
@@ -65,7 +76,7 @@ fn options() -> MqttOptions {
     options
 }
 
-async fn start(options: MqttOptions, admission: Admission, tls: Option<TlsAcceptor>) -> Server {
+async fn start(options: MqttOptions, admission: Admission, tls: Option<ClientTls>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (metrics, stop) = (Arc::clone(&options.metrics), CancellationToken::new());

@@ -87,7 +87,7 @@ pub(super) fn subscribe(version: Version, device: u8, qos: u8) -> Vec<u8> {
     packet(0x82, &body)
 }
 
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut packet = vec![first];
     let mut len = body.len();
     loop {
@@ -133,7 +133,7 @@ async fn connack_tells_the_limits() {
         &[36, 1],              // maximum QoS 1
         &[37, 0],              // retain unavailable
         &[39, 0, 16, 0, 0],    // maximum packet size 1 MiB
-        &[34, 0, 0],           // topic alias maximum 0
+        &[34, 1, 0],           // topic alias maximum 256
         &[40, 0],              // wildcards unavailable
         &[41, 0],              // subscription identifiers unavailable
         &[42, 0],              // shared subscriptions unavailable
@@ -301,6 +301,20 @@ async fn the_same_client_takes_over() {
     assert_eq!(first.packet().await, None);
     second.send(PING).await;
     assert_eq!(second.packet().await.unwrap(), [0xd0, 0]);
+}
+
+/// The same client id under two identities is two clients.
+#[tokio::test]
+async fn nobody_takes_over_a_strangers_connection() {
+    let (admission, _inbox) = queue();
+    let server = start(options(), admission, None).await;
+    let mut anybody = Raw::connect(&server, CONNECT_V4).await;
+    let login = b"\x10\x1e\x00\x04MQTT\x04\xc2\x00\x3c\x00\x01a\x00\x08device-1\x00\x05token";
+    let mut device = Raw::connect(&server, login).await;
+    for raw in [&mut anybody, &mut device] {
+        raw.send(PING).await;
+        assert_eq!(raw.packet().await.unwrap(), [0xd0, 0]);
+    }
 }
 
 /// Other protocol versions are refused in words their clients understand.
