@@ -1,0 +1,193 @@
+//! `bench-peers`: makes frames, sends them, reports. Data goes to stdout, talk to stderr.
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bench_peers::corpus::{self, Corpus, Head};
+use bench_peers::load::figures::{self, Figures, Watched};
+use bench_peers::load::http::{self, HttpLoad};
+use bench_peers::load::mqtt::{self, MqttLoad};
+use bench_peers::load::{Pace, Verdicts};
+use bench_peers::shape::Kind;
+use bench_peers::station::Station;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Loads the intake, and others beside it.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Sign frames into a folder, on all cores
+    #[command(after_help = "Example: bench-peers make --kind a --devices 64 --frames 10000 --out /tmp/a")]
+    Make(MakeArguments),
+    /// Send a folder's frames to a running `vitalog serve --dev`
+    #[command(
+        after_help = "Example: bench-peers load --url http://127.0.0.1:8080 --mqtt 127.0.0.1:1883 --dir /tmp/a --via mqtt"
+    )]
+    Load(LoadArguments),
+}
+
+#[derive(Debug, Args)]
+struct MakeArguments {
+    /// Kind of frame
+    #[arg(long, value_enum)]
+    kind: Kind,
+    /// Devices
+    #[arg(long, default_value_t = 64)]
+    devices: u32,
+    /// Frames of each device
+    #[arg(long, default_value_t = 10_000)]
+    frames: u32,
+    /// Folder for frames.bin and devices.json
+    #[arg(long)]
+    out: PathBuf,
+    /// The same seed gives the same bytes
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Via {
+    Mqtt,
+    Http,
+}
+
+#[derive(Debug, Args)]
+struct LoadArguments {
+    /// The server's HTTP door
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    url: String,
+    /// The server's MQTT door
+    #[arg(long, default_value = "127.0.0.1:1883")]
+    mqtt: SocketAddr,
+    /// Folder that `make` wrote
+    #[arg(long)]
+    dir: PathBuf,
+    /// The door
+    #[arg(long, value_enum, default_value_t = Via::Mqtt)]
+    via: Via,
+    /// Connections; no more than there are devices
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    connections: u32,
+    /// MQTT: publishes of a connection without an answer; 1 is stop and wait
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
+    window: u16,
+    /// MQTT: threads that share the connections
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    threads: u32,
+    /// HTTP: frames of a body
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    body_frames: u32,
+    /// Frames a second over all connections; times count from when a frame was due
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Stop after so many seconds
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Process to watch: the server
+    #[arg(long)]
+    pid: Option<u32>,
+    /// Then wait until every frame is in a sealed batch
+    #[arg(long)]
+    sealed: bool,
+    /// The server's data directory: its files are counted, which implies --sealed
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// The devices are enrolled already
+    #[arg(long)]
+    enrolled: bool,
+    /// Figures as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Make(arguments) => make(&arguments),
+        Command::Load(arguments) => load(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn make(arguments: &MakeArguments) -> Result<()> {
+    let head = Head::new(arguments.kind, arguments.devices, arguments.frames, arguments.seed)?;
+    let bar = ProgressBar::new(head.total() as u64).with_message("signing");
+    if let Ok(style) =
+        ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} frames, {per_sec}, {eta} left")
+    {
+        bar.set_style(style);
+    }
+    corpus::make(&head, &arguments.out, &|done| bar.inc(done))?;
+    bar.finish_and_clear();
+    eprintln!("{} frames of {} devices in {}", head.total(), head.devices, arguments.out.display());
+    Ok(())
+}
+
+fn load(arguments: &LoadArguments) -> Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("warning: built without --release, so these figures mean nothing");
+    }
+    let corpus = Corpus::open(&arguments.dir)?;
+    let connections = arguments.connections as usize;
+    let devices = corpus.keys.len();
+    ensure!(connections <= devices, "{connections} connections for {devices} devices: a device has one");
+    let station = Station::new(&arguments.url);
+    if !arguments.enrolled {
+        let since = Instant::now();
+        station.enrol(&corpus.keys)?;
+        eprintln!("{devices} devices enrolled and bound in {:.1} s", since.elapsed().as_secs_f64());
+    }
+    let lanes = corpus.deal(connections, 0..corpus.len());
+    let verdicts = Verdicts::new(corpus.len());
+    let server = match arguments.pid {
+        Some(pid) => Some(Watched::start(pid).with_context(|| format!("no process {pid}"))?),
+        None => None,
+    };
+    let own = Watched::start(std::process::id()).context("no /proc")?;
+    let pace = Pace { rate: arguments.rate, limit: arguments.seconds.map(Duration::from_secs_f64) };
+    let started = Instant::now();
+    let lap = match arguments.via {
+        Via::Mqtt => {
+            let (address, window, threads) = (arguments.mqtt, arguments.window, arguments.threads as usize);
+            mqtt::run(&corpus, &MqttLoad { address, connections, window, threads, pace }, &lanes, &verdicts)?
+        }
+        Via::Http => {
+            let address = station.address().parse().context("--url must be http://IP:PORT")?;
+            let body_frames = arguments.body_frames as usize;
+            http::run(&corpus, &HttpLoad { address, body_frames, pace }, &lanes, &verdicts)?
+        }
+    };
+    let readings_of_frame = corpus.head.kind.readings();
+    let (frames, readings) = (lap.times.total(), lap.times.total() * readings_of_frame);
+    let generator = own.cost(frames, readings).context("no /proc")?;
+    let mut figures = Figures::new(&lap, &verdicts, started, readings_of_frame, generator);
+    if arguments.sealed || arguments.data.is_some() {
+        figures::wait_sealed(&station)?;
+        figures.sealed_now(started);
+    }
+    figures.server = server.and_then(|server| server.cost(frames, readings));
+    if let Some(data) = &arguments.data {
+        figures.stored = Some(figures::stored(data, frames, readings)?);
+    }
+    let text = if arguments.json { serde_json::to_string(&figures)? + "\n" } else { figures.table() };
+    io::stdout().write_all(text.as_bytes())?;
+    ensure!(figures.problem.is_none(), "the run ended early");
+    Ok(())
+}
