@@ -5,6 +5,7 @@
 //! | [`shape`] | the two kinds of frames |
 //! | [`corpus`] | frames signed beforehand, in a file |
 //! | [`load`] | sending them over MQTT or HTTP, verdicts and times |
+//! | [`idle`] | connections that say nothing |
 //! | [`wire`] | the MQTT packets of a publisher |
 //! | [`station`] | a vitalog server seen from outside |
 //! | [`process`], [`histogram`] | what a process cost, and times |
@@ -15,6 +16,7 @@
 
 pub mod corpus;
 pub mod histogram;
+pub mod idle;
 pub mod load;
 pub mod process;
 pub mod shape;

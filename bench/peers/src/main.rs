@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bench_peers::corpus::{self, Corpus, Head};
+use bench_peers::idle;
 use bench_peers::load::figures::{self, Figures, Watched};
 use bench_peers::load::http::{self, HttpLoad};
 use bench_peers::load::mqtt::{self, MqttLoad};
@@ -36,6 +37,28 @@ enum Command {
         after_help = "Example: bench-peers load --url http://127.0.0.1:8080 --mqtt 127.0.0.1:1883 --dir /tmp/a --via mqtt"
     )]
     Load(LoadArguments),
+    /// Open connections that say nothing, and report what they cost the server
+    #[command(after_help = "Example: bench-peers idle --mqtt 127.0.0.1:1883 --pid 4711 --connections 9000")]
+    Idle(IdleArguments),
+}
+
+#[derive(Debug, Args)]
+struct IdleArguments {
+    /// The server's MQTT door
+    #[arg(long, default_value = "127.0.0.1:1883")]
+    mqtt: SocketAddr,
+    /// Connections; they come from as many loopback addresses as a limit per address asks for
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    connections: u32,
+    /// Process to watch: the server
+    #[arg(long)]
+    pid: u32,
+    /// Seconds to hold them
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Figures as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -116,6 +139,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Make(arguments) => make(&arguments),
         Command::Load(arguments) => load(&arguments),
+        Command::Idle(arguments) => idle(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -179,8 +203,7 @@ fn load(arguments: &LoadArguments) -> Result<()> {
     let generator = own.cost(frames, readings).context("no /proc")?;
     let mut figures = Figures::new(&lap, &verdicts, started, readings_of_frame, generator);
     if arguments.sealed || arguments.data.is_some() {
-        figures::wait_sealed(&station)?;
-        figures.sealed_now(started);
+        figures.sealed_at(started, figures::wait_sealed(&station, frames)?);
     }
     figures.server = server.and_then(|server| server.cost(frames, readings));
     if let Some(data) = &arguments.data {
@@ -189,5 +212,13 @@ fn load(arguments: &LoadArguments) -> Result<()> {
     let text = if arguments.json { serde_json::to_string(&figures)? + "\n" } else { figures.table() };
     io::stdout().write_all(text.as_bytes())?;
     ensure!(figures.problem.is_none(), "the run ended early");
+    Ok(())
+}
+
+fn idle(arguments: &IdleArguments) -> Result<()> {
+    let hold = Duration::from_secs(arguments.seconds);
+    let figures = idle::run(arguments.mqtt, arguments.connections as usize, arguments.pid, hold)?;
+    let text = if arguments.json { serde_json::to_string(&figures)? + "\n" } else { figures.table() };
+    io::stdout().write_all(text.as_bytes())?;
     Ok(())
 }

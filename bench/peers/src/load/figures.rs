@@ -12,6 +12,8 @@ use super::{Lap, Verdicts};
 use crate::process::Usage;
 use crate::station::Station;
 
+/// Frames of a full batch: fewer wait for the clock, which says nothing about speed.
+const BATCH_FRAMES: f64 = 65_536.0;
 /// Looks at the tail this often until all is sealed.
 const LOOK: Duration = Duration::from_millis(20);
 /// Longest wait for that.
@@ -44,9 +46,11 @@ pub struct Cost {
 /// Through to sealed files.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Sealed {
-    /// From the first frame to the last one's batch being in the log.
+    /// Frames sealed when less than a batch was left, or all if that was all there was.
+    pub frames: u64,
+    /// From the first frame to that moment.
     pub seconds: f64,
-    /// Frames a second over that time; the last batch may have waited for its clock.
+    /// Frames a second over that time.
     pub frames_per_s: f64,
     /// Readings a second.
     pub readings_per_s: f64,
@@ -127,17 +131,25 @@ impl Watched {
     }
 }
 
-/// Waits until no frame waits for a batch.
+/// Waits until no frame waits for a batch. Frames sealed, and when, at the first look that saw less than a batch left.
 ///
 /// # Errors
 /// When that takes too long or the server does not answer.
-pub fn wait_sealed(station: &Station) -> Result<()> {
+pub fn wait_sealed(station: &Station, frames: u64) -> Result<(u64, Instant)> {
     let since = Instant::now();
-    while station.metric("vitalog_pipeline_tail_frames")? > 0.0 {
+    let mut full_batches = None;
+    loop {
+        let tail = station.metric("vitalog_pipeline_tail_frames")?;
+        let now = Instant::now();
+        if tail < BATCH_FRAMES && full_batches.is_none() {
+            full_batches = Some((frames.saturating_sub(tail as u64), now));
+        }
+        if tail <= 0.0 {
+            return Ok(full_batches.filter(|(sealed, _)| *sealed > 0).unwrap_or((frames, now)));
+        }
         ensure!(since.elapsed() < SEAL_MAX, "frames are not sealed after {} s", SEAL_MAX.as_secs());
         std::thread::sleep(LOOK);
     }
-    Ok(())
 }
 
 /// Bytes of the files of a data directory's lake.
@@ -202,12 +214,13 @@ impl Figures {
         }
     }
 
-    /// Through to sealed files, which is now.
-    pub fn sealed_now(&mut self, started: Instant) {
-        let seconds = started.elapsed().as_secs_f64();
+    /// Adds what was sealed, and when.
+    pub fn sealed_at(&mut self, started: Instant, sealed: (u64, Instant)) {
+        let readings_of_frame = self.readings / self.frames.max(1);
+        let (frames, seconds) = (sealed.0, sealed.1.duration_since(started).as_secs_f64());
         let per_s = |count: u64| count as f64 / seconds.max(1e-9);
-        self.sealed =
-            Some(Sealed { seconds, frames_per_s: per_s(self.frames), readings_per_s: per_s(self.readings) });
+        let (frames_per_s, readings_per_s) = (per_s(frames), per_s(frames * readings_of_frame));
+        self.sealed = Some(Sealed { frames, seconds, frames_per_s, readings_per_s });
     }
 
     /// A table to read.
@@ -235,9 +248,10 @@ impl Figures {
         };
         rows.push(("generator", cost(&self.generator)));
         rows.extend(self.server.as_ref().map(|server| ("server", cost(server))));
-        if let Some(Sealed { seconds, frames_per_s, readings_per_s }) = self.sealed {
-            let text =
-                format!("{frames_per_s:.0} frames/s, {readings_per_s:.0} readings/s over {seconds:.2} s");
+        if let Some(Sealed { frames, seconds, frames_per_s, readings_per_s }) = self.sealed {
+            let text = format!(
+                "{frames_per_s:.0} frames/s, {readings_per_s:.0} readings/s ({frames} in {seconds:.2} s)"
+            );
             rows.push(("to sealed files", text));
         }
         if let Some(stored) = &self.stored {

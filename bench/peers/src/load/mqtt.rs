@@ -2,7 +2,7 @@
 //!
 //! | limit | value | beyond it |
 //! |---|---|---|
-//! | publishes without an answer | the window, or the server's receive maximum | wait |
+//! | publishes without an answer | the window, or the server's receive maximum | wait until a quarter of it is free |
 //! | bytes encoded and not yet written | [`OUT_BYTES_MAX`] | wait |
 //! | time without any answer | [`super::STALL_MAX`] | the run ends with a problem |
 
@@ -145,6 +145,11 @@ impl<'l> Connection<'l> {
         self.waiting() == 0 && (is_over || self.next == self.lane.len())
     }
 
+    /// Without a rate, a window is filled up when a quarter of it is free: one write for many frames.
+    fn has_room(&self) -> bool {
+        self.schedule.interval_ns.is_some() || self.free.len() * 4 >= self.slots.len()
+    }
+
     /// When the next frame is due, if it waits for nothing else.
     fn due_ns(&self) -> Option<u64> {
         if self.next == self.lane.len() || self.free.is_empty() {
@@ -155,6 +160,9 @@ impl<'l> Connection<'l> {
 
     /// Encodes what may be sent now.
     fn fill(&mut self, shared: &mut Shared<'_>) {
+        if !self.has_room() {
+            return;
+        }
         let now_ns = nanos(shared.started.elapsed());
         while self.next < self.lane.len() && self.out.len() < OUT_BYTES_MAX {
             let due_ns = self.schedule.due_ns(self.next as u64);
