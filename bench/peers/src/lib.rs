@@ -6,8 +6,10 @@
 //! | [`corpus`] | frames signed beforehand, in a file |
 //! | [`load`] | sending them over MQTT or HTTP, verdicts and times |
 //! | [`idle`] | connections that say nothing |
+//! | [`crash`] | kill -9 under load, again and again, and nothing lost or doubled |
 //! | [`wire`] | the MQTT packets of a publisher |
 //! | [`station`] | a vitalog server seen from outside |
+//! | [`daemon`], [`server`] | processes that are started here, and end here |
 //! | [`process`], [`histogram`] | what a process cost, and times |
 //!
 //! What it is not: a part of the server or a client library. It knows the formats in `schemas` and the contract of the
@@ -15,10 +17,13 @@
 #![forbid(unsafe_code)]
 
 pub mod corpus;
+pub mod crash;
+pub mod daemon;
 pub mod histogram;
 pub mod idle;
 pub mod load;
 pub mod process;
+pub mod server;
 pub mod shape;
 pub mod station;
 pub mod wire;

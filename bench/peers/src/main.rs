@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bench_peers::corpus::{self, Corpus, Head};
-use bench_peers::idle;
 use bench_peers::load::figures::{self, Figures, Watched};
 use bench_peers::load::http::{self, HttpLoad};
 use bench_peers::load::mqtt::{self, MqttLoad};
 use bench_peers::load::{Pace, Verdicts};
 use bench_peers::shape::Kind;
 use bench_peers::station::Station;
+use bench_peers::{crash, idle, server};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -40,6 +40,28 @@ enum Command {
     /// Open connections that say nothing, and report what they cost the server
     #[command(after_help = "Example: bench-peers idle --mqtt 127.0.0.1:1883 --pid 4711 --connections 9000")]
     Idle(IdleArguments),
+    /// Kill the server with SIGKILL under load, again and again: nothing acknowledged is lost, nothing is stored twice
+    #[command(after_help = "Example: bench-peers crash --rounds 30 --server target/release/vitalog")]
+    Crash(CrashArguments),
+}
+
+#[derive(Debug, Args)]
+struct CrashArguments {
+    /// Kills
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rounds: u32,
+    /// Everything that is drawn comes from it; another one each time if left out
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Kind of frames
+    #[arg(long, value_enum, default_value_t = Kind::A)]
+    kind: Kind,
+    /// The server's program [default: the one beside this one, or on the PATH]
+    #[arg(long)]
+    server: Option<PathBuf>,
+    /// Figures as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -140,6 +162,7 @@ fn main() -> ExitCode {
         Command::Make(arguments) => make(&arguments),
         Command::Load(arguments) => load(&arguments),
         Command::Idle(arguments) => idle(&arguments),
+        Command::Crash(arguments) => crash(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -220,5 +243,19 @@ fn idle(arguments: &IdleArguments) -> Result<()> {
     let figures = idle::run(arguments.mqtt, arguments.connections as usize, arguments.pid, hold)?;
     let text = if arguments.json { serde_json::to_string(&figures)? + "\n" } else { figures.table() };
     io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+fn crash(arguments: &CrashArguments) -> Result<()> {
+    let seed = arguments.seed.unwrap_or_else(|| jiff::Timestamp::now().as_nanosecond() as u64);
+    let server = server::program(arguments.server.as_deref())?;
+    let (rounds, kind, folder) = (arguments.rounds, arguments.kind, std::env::temp_dir());
+    eprintln!("seed {seed}");
+    let options = crash::Options { server, rounds, seed, kind, folder };
+    let since = Instant::now();
+    let outcome = crash::run_in_temporary(&options, &mut |text| eprintln!("{text}"))?;
+    let text = if arguments.json { serde_json::to_string(&outcome)? } else { outcome.to_string() };
+    writeln!(io::stdout(), "{text}")?;
+    eprintln!("{:.0} s; audit found nothing", since.elapsed().as_secs_f64());
     Ok(())
 }

@@ -14,7 +14,7 @@ pub mod http;
 pub mod mqtt;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use schemas_frame::Code;
@@ -29,7 +29,11 @@ const TICK_NS: u64 = 1_000_000;
 
 /// What became of each frame of a corpus; shared by all that send.
 #[derive(Debug)]
-pub struct Verdicts(Vec<AtomicU8>);
+pub struct Verdicts {
+    codes: Vec<AtomicU8>,
+    answered: AtomicU64,
+    kept_again: AtomicU64,
+}
 
 /// A code as a byte; 0 is no verdict yet.
 fn byte_of(code: Code) -> u8 {
@@ -44,30 +48,51 @@ impl Verdicts {
     /// None so far.
     #[must_use]
     pub fn new(frames: usize) -> Verdicts {
-        Verdicts((0..frames).map(|_| AtomicU8::new(0)).collect())
+        Verdicts {
+            codes: (0..frames).map(|_| AtomicU8::new(0)).collect(),
+            answered: AtomicU64::new(0),
+            kept_again: AtomicU64::new(0),
+        }
     }
 
     /// Keeps a frame's verdict.
     pub fn set(&self, frame: usize, code: Code) {
-        self.0[frame].store(byte_of(code), Ordering::Relaxed);
+        let before = code_of(self.codes[frame].swap(byte_of(code), Ordering::Relaxed));
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        if code.is_kept() && before.is_some_and(Code::is_accepted) {
+            self.kept_again.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Answers so far, to frames sent again too.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Frames that were accepted, sent again, and then answered as new: the server had lost them. MQTT answers a
+    /// duplicate as it answers a new frame, so this is told for HTTP only.
+    #[must_use]
+    pub fn kept_again(&self) -> u64 {
+        self.kept_again.load(Ordering::Relaxed)
     }
 
     /// A frame's verdict.
     #[must_use]
     pub fn get(&self, frame: usize) -> Option<Code> {
-        code_of(self.0[frame].load(Ordering::Relaxed))
+        code_of(self.codes[frame].load(Ordering::Relaxed))
     }
 
     /// Frames without a verdict that ends their life at the sender.
     pub fn unsettled(&self) -> impl Iterator<Item = usize> {
-        (0..self.0.len()).filter(|frame| self.get(*frame).is_none_or(Code::is_retry))
+        (0..self.codes.len()).filter(|frame| self.get(*frame).is_none_or(Code::is_retry))
     }
 
     /// Frames by code.
     #[must_use]
     pub fn tally(&self) -> BTreeMap<Code, u64> {
         let mut counts = [0u64; 256];
-        for byte in &self.0 {
+        for byte in &self.codes {
             counts[usize::from(byte.load(Ordering::Relaxed))] += 1;
         }
         let coded = counts.iter().enumerate().filter(|(_, count)| **count > 0);

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use schemas_frame::Code;
 
 use super::{Lap, Pace, STALL_MAX, Schedule, Verdicts, topics};
 use crate::corpus::Corpus;
@@ -333,10 +332,4 @@ fn poll_until_due(
         Err(error) if error.kind() != ErrorKind::Interrupted => Err(error).context("cannot poll"),
         _ => Ok(()),
     }
-}
-
-/// Whether a frame was answered as stored, or stored before.
-#[must_use]
-pub fn is_acknowledged(code: Option<Code>) -> bool {
-    code.is_some_and(Code::is_accepted)
 }
