@@ -9,6 +9,8 @@
 //! | [`crash`] | kill -9 under load, again and again, and nothing lost or doubled |
 //! | [`wire`] | the MQTT packets of a publisher |
 //! | [`station`] | a vitalog server seen from outside |
+//! | [`peers`] | what others carry: brokers, bridges, stores |
+//! | [`machine`] | where a run was |
 //! | [`daemon`], [`server`] | processes that are started here, and end here |
 //! | [`process`], [`histogram`] | what a process cost, and times |
 //!
@@ -22,6 +24,8 @@ pub mod daemon;
 pub mod histogram;
 pub mod idle;
 pub mod load;
+pub mod machine;
+pub mod peers;
 pub mod process;
 pub mod server;
 pub mod shape;

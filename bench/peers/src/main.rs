@@ -13,6 +13,10 @@ use bench_peers::load::figures::{self, Figures, Watched};
 use bench_peers::load::http::{self, HttpLoad};
 use bench_peers::load::mqtt::{self, MqttLoad};
 use bench_peers::load::{Pace, Verdicts};
+use bench_peers::machine::Machine;
+use bench_peers::peers::report::Report;
+use bench_peers::peers::store::Kindred;
+use bench_peers::peers::{self, bridge};
 use bench_peers::shape::Kind;
 use bench_peers::station::Station;
 use bench_peers::{crash, idle, server};
@@ -43,6 +47,56 @@ enum Command {
     /// Kill the server with SIGKILL under load, again and again: nothing acknowledged is lost, nothing is stored twice
     #[command(after_help = "Example: bench-peers crash --rounds 30 --server target/release/vitalog")]
     Crash(CrashArguments),
+    /// vitalog beside whoever is on the PATH, on the same frames: rates, CPU, bytes, losses
+    ///
+    /// Peers: mosquitto, victoria-metrics, influxd; and for DuckDB a Python with duckdb, paho-mqtt and numpy
+    /// (VITALOG_PYTHON says which). Whoever is absent is said to be. Everything runs on loopback ports and in a temporary
+    /// folder, and ends with this command.
+    #[command(after_help = "Example: bench-peers run --server target/release/vitalog --seconds 20")]
+    Run(RunArguments),
+    /// The bridge of `run`, a process of its own
+    #[command(hide = true)]
+    Bridge(BridgeArguments),
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
+    /// Longest time of sending, for each peer
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// Devices
+    #[arg(long, default_value_t = 128)]
+    devices: u32,
+    /// Frames A of each device; 0 leaves them out
+    #[arg(long, default_value_t = 8_000)]
+    frames_a: u32,
+    /// Frames B of each device; 0 leaves them out
+    #[arg(long, default_value_t = 1_000)]
+    frames_b: u32,
+    /// The server's program [default: the one beside this one, or on the PATH]
+    #[arg(long)]
+    server: Option<PathBuf>,
+    /// Nothing is killed
+    #[arg(long)]
+    no_kill: bool,
+    /// Only peers whose name contains this
+    #[arg(long)]
+    only: Option<String>,
+    /// Folder for peers.csv and peers.md [default: bench/results/DATE-CPU below the current folder]
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct BridgeArguments {
+    #[arg(long)]
+    broker: SocketAddr,
+    #[arg(long, value_enum)]
+    kindred: Kindred,
+    #[arg(long)]
+    store: SocketAddr,
+    #[arg(long, value_enum)]
+    kind: Kind,
 }
 
 #[derive(Debug, Args)]
@@ -163,6 +217,11 @@ fn main() -> ExitCode {
         Command::Load(arguments) => load(&arguments),
         Command::Idle(arguments) => idle(&arguments),
         Command::Crash(arguments) => crash(&arguments),
+        Command::Run(arguments) => run(&arguments),
+        Command::Bridge(arguments) => {
+            let BridgeArguments { broker, kindred, store, kind } = arguments;
+            bridge::run(&bridge::Options { broker, kindred, store, kind })
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -257,5 +316,40 @@ fn crash(arguments: &CrashArguments) -> Result<()> {
     let text = if arguments.json { serde_json::to_string(&outcome)? } else { outcome.to_string() };
     writeln!(io::stdout(), "{text}")?;
     eprintln!("{:.0} s; audit found nothing", since.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn run(arguments: &RunArguments) -> Result<()> {
+    let machine = Machine::here();
+    let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    let out = arguments.out.clone();
+    let out = out.unwrap_or_else(|| PathBuf::from(format!("bench/results/{date}-{}", machine.slug())));
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let command = format!("cargo run --release -p bench-peers -- {}", words.join(" "));
+    let mut report = Report::create(&out, &machine, &date, &command)?;
+    let folder = tempfile::Builder::new().prefix("vitalog-peers-").tempdir()?;
+    let options = peers::Options {
+        server: server::program(arguments.server.as_deref())?,
+        seconds: Duration::from_secs(arguments.seconds),
+        with_kill: !arguments.no_kill,
+        folder: folder.path().to_owned(),
+    };
+    for (kind, frames) in [(Kind::A, arguments.frames_a), (Kind::B, arguments.frames_b)] {
+        if frames == 0 {
+            continue;
+        }
+        let head = Head::new(kind, arguments.devices, frames, 1)?;
+        eprintln!("signing {} frames {}", head.total(), kind.name());
+        corpus::make(&head, folder.path(), &|_| {})?;
+        let corpus = Corpus::open(folder.path())?;
+        write!(io::stdout(), "{}", report.begin(&head, corpus.frame(corpus.len() - 1).len())?)?;
+        let is_wanted = |name: &str| arguments.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+        for peer in peers::ALL.into_iter().filter(|peer| is_wanted(peer.name())) {
+            eprintln!("{}", peer.name());
+            let measured = peers::measure(peer, &corpus, &options);
+            write!(io::stdout(), "{}", report.add(&head, peer, &measured)?)?;
+        }
+    }
+    eprintln!("kept in {}", out.display());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The few MQTT 5 packets that a publisher needs, by hand: a codec that allocates costs more than all the rest here.
+//! The few MQTT 5 packets that a publisher and a bridge need, by hand: a codec that allocates costs more than all the rest here.
 //! What is read of a server's packets is their first bytes; what is not needed is skipped by its length.
 
 use anyhow::{Result, bail, ensure};
@@ -12,6 +12,7 @@ const PACKET_BYTES_MAX: usize = 1 << 20;
 const RECEIVE_MAX_DEFAULT: u16 = u16::MAX;
 const PROPERTY_RECEIVE_MAX: u8 = 0x21;
 const PROPERTY_REASON: u8 = 0x1f;
+const PROPERTY_SESSION_EXPIRY: u8 = 0x11;
 
 /// Appends a remaining length or property length.
 fn length(out: &mut Vec<u8>, mut value: usize) {
@@ -33,15 +34,42 @@ fn text(out: &mut Vec<u8>, text: &[u8]) {
 
 /// Appends `CONNECT`, clean start, without a login.
 pub fn connect(out: &mut Vec<u8>, client_id: &str, keep_alive_s: u16) {
+    connect_with(out, client_id, keep_alive_s, 0x02, &[]);
+}
+
+/// Appends `CONNECT` for a session that outlives the connection, with a bound on what the server may send unanswered.
+pub fn connect_durable(out: &mut Vec<u8>, client_id: &str, receive_max: u16) {
+    let mut properties = vec![PROPERTY_SESSION_EXPIRY, 0xff, 0xff, 0xff, 0xff, PROPERTY_RECEIVE_MAX];
+    properties.extend_from_slice(&receive_max.to_be_bytes());
+    connect_with(out, client_id, 0, 0, &properties);
+}
+
+fn connect_with(out: &mut Vec<u8>, client_id: &str, keep_alive_s: u16, flags: u8, properties: &[u8]) {
     let mut body = Vec::with_capacity(32);
     text(&mut body, b"MQTT");
-    body.extend_from_slice(&[5, 0x02]);
+    body.extend_from_slice(&[5, flags]);
     body.extend_from_slice(&keep_alive_s.to_be_bytes());
-    body.push(0);
+    length(&mut body, properties.len());
+    body.extend_from_slice(properties);
     text(&mut body, client_id.as_bytes());
     out.push(0x10);
     length(out, body.len());
     out.extend_from_slice(&body);
+}
+
+/// Appends `SUBSCRIBE` to one filter, QoS 1.
+pub fn subscribe(out: &mut Vec<u8>, filter: &[u8]) {
+    out.push(0x82);
+    length(out, 2 + 1 + 2 + filter.len() + 1);
+    out.extend_from_slice(&[0, 1, 0]);
+    text(out, filter);
+    out.push(1);
+}
+
+/// Appends `PUBACK`, success.
+pub fn acknowledge(out: &mut Vec<u8>, packet: u16) {
+    out.extend_from_slice(&[0x40, 2]);
+    out.extend_from_slice(&packet.to_be_bytes());
 }
 
 /// Appends `PUBLISH`, QoS 1.
@@ -61,7 +89,7 @@ pub fn disconnect(out: &mut Vec<u8>) {
 
 /// What a server says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub enum Heard<'b> {
     /// Connected; so many publishes may wait for their answers.
     Connected {
         /// Receive maximum.
@@ -74,7 +102,16 @@ pub enum Heard {
         /// What the answer stands for.
         code: Code,
     },
-    /// Something that a publisher has no use for.
+    /// A filter is subscribed to.
+    Subscribed,
+    /// A message, QoS 1.
+    Delivered {
+        /// Packet identifier.
+        packet: u16,
+        /// The message.
+        payload: &'b [u8],
+    },
+    /// Something that nobody here has a use for.
     Other,
 }
 
@@ -82,7 +119,7 @@ pub enum Heard {
 ///
 /// # Errors
 /// When the server refuses, closes, or says what is no MQTT.
-pub fn hear(buffer: &[u8]) -> Result<Option<(Heard, usize)>> {
+pub fn hear(buffer: &[u8]) -> Result<Option<(Heard<'_>, usize)>> {
     let Some((kind, after)) = buffer.split_first() else { return Ok(None) };
     let Some((remaining, digits)) = read_length(after)? else { return Ok(None) };
     ensure!(remaining <= PACKET_BYTES_MAX, "a packet of {remaining} bytes");
@@ -91,6 +128,11 @@ pub fn hear(buffer: &[u8]) -> Result<Option<(Heard, usize)>> {
     let heard = match kind {
         0x20 => connected(body)?,
         0x40 => answered(body)?,
+        0x30..=0x3f => delivered(*kind, body)?,
+        0x90 => {
+            ensure!(body.last().is_some_and(|code| *code < 0x80), "not subscribed");
+            Heard::Subscribed
+        }
         0xe0 => bail!("the server closed with reason {:#04x}", body.first().copied().unwrap_or(0)),
         _ => Heard::Other,
     };
@@ -109,7 +151,7 @@ fn read_length(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
     Ok(None)
 }
 
-fn connected(body: &[u8]) -> Result<Heard> {
+fn connected(body: &[u8]) -> Result<Heard<'_>> {
     let code = body.get(1).copied().unwrap_or(0xff);
     ensure!(code == 0, "not admitted, reason {code:#04x}");
     let mut receive_max = RECEIVE_MAX_DEFAULT;
@@ -122,7 +164,7 @@ fn connected(body: &[u8]) -> Result<Heard> {
     Ok(Heard::Connected { receive_max })
 }
 
-fn answered(body: &[u8]) -> Result<Heard> {
+fn answered(body: &[u8]) -> Result<Heard<'_>> {
     let [high, low, rest @ ..] = body else { bail!("an acknowledgement without a packet identifier") };
     let packet = u16::from_be_bytes([*high, *low]);
     let Some((reason, rest)) = rest.split_first() else {
@@ -149,6 +191,17 @@ fn answered(body: &[u8]) -> Result<Heard> {
         (None, reason) => bail!("an acknowledgement with reason {reason:#04x} that names no code"),
     };
     Ok(Heard::Answered { packet, code })
+}
+
+fn delivered(kind: u8, body: &[u8]) -> Result<Heard<'_>> {
+    if kind & 0x06 != 0x02 {
+        return Ok(Heard::Other);
+    }
+    let topic = body.first_chunk::<2>().map_or(0, |bytes| usize::from(u16::from_be_bytes(*bytes)));
+    let Some([high, low, rest @ ..]) = body.get(2 + topic..) else { bail!("a message is cut off") };
+    let Some((length, digits)) = read_length(rest)? else { bail!("properties without a length") };
+    let Some(payload) = rest.get(digits + length..) else { bail!("properties are cut off") };
+    Ok(Heard::Delivered { packet: u16::from_be_bytes([*high, *low]), payload })
 }
 
 /// The properties that a part of a packet begins with; none if it is empty.
@@ -212,6 +265,20 @@ mod tests {
             assert!(buffer.is_empty());
         }
         let mut out = Vec::new();
+        subscribe(&mut out, b"v1/d/+/frames");
+        let Packet::Subscribe(read) = Packet::read(&mut BytesMut::from(&out[..]), None).unwrap() else {
+            panic!()
+        };
+        assert_eq!((read.filters[0].path.as_str(), read.filters[0].qos), ("v1/d/+/frames", QoS::AtLeastOnce));
+        let mut out = Vec::new();
+        connect_durable(&mut out, "bridge", 2_000);
+        let Packet::Connect(read, ..) = Packet::read(&mut BytesMut::from(&out[..]), None).unwrap() else {
+            panic!()
+        };
+        let properties = read.properties.unwrap();
+        assert_eq!((read.clean_start, properties.receive_maximum), (false, Some(2_000)));
+        assert_eq!(properties.session_expiry_interval, Some(u32::MAX));
+        let mut out = Vec::new();
         connect(&mut out, "load-1", 60);
         let Packet::Connect(read, _, login) = Packet::read(&mut BytesMut::from(&out[..]), None).unwrap()
         else {
@@ -237,11 +304,15 @@ mod tests {
             &[0x12, 0, 1, b'x', 0x22, 0, 0, 0x26, 0, 1, b'a', 0, 1, b'b', 0x25, 0],
         ]
         .concat();
+        let mut message = Vec::new();
+        publish(&mut message, b"v1/d/1/frames", 77, b"frame");
         let plain = PubAck { pkid: 9, reason: PubAckReason::Success, properties: None };
         let cases = [
             (encoded(&Packet::PubAck(refused)), Heard::Answered { packet: 9, code: Code::SeqOld }),
             (encoded(&Packet::PubAck(plain)), Heard::Answered { packet: 9, code: Code::Ok }),
             (welcome, Heard::Connected { receive_max: 512 }),
+            (vec![0x90, 4, 0, 1, 0, 1], Heard::Subscribed),
+            (message, Heard::Delivered { packet: 77, payload: b"frame" }),
         ];
         for (mut bytes, expected) in cases {
             let total = bytes.len();
@@ -256,7 +327,9 @@ mod tests {
     // Guarantee: refusals and nonsense end a connection instead of being counted.
     #[test]
     fn refusals_are_errors() {
-        let bad: [&[u8]; 6] = [
+        let bad: [&[u8]; 8] = [
+            &[0x90, 4, 0, 1, 0, 0x87],
+            &[0x32, 4, 0, 9, b'a', b'b'],
             &[0x20, 3, 0, 0x87, 0],
             &[0xe0, 1, 0x97],
             &[0x40, 1, 0],
