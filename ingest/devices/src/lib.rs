@@ -11,17 +11,24 @@
 //!          ... many frames, then one durable write ...  -> Windows::commit, or Windows::rollback if it failed
 //! ```
 //!
-//! Files: `gate` (key and its standing), `windows` (devices, boots, reservations), `boot` (one boot's sequence numbers),
-//! `clock` (placing a frame in time), `plausible` (values and signals, and which code is told when several apply).
+//! Files: `gate` (key and its standing), `windows` (judging, reservations), `fleet` (all devices in one budget of memory),
+//! `device` (one device's boots), `boot` (one boot's sequence numbers), `runs` (and what is missing between them), `view`
+//! (what is told about a device), `clock` (placing a frame in time), `plausible` (values and signals, and which code is told when several apply).
 #![forbid(unsafe_code)]
 
 mod boot;
 pub mod clock;
+mod device;
+mod fleet;
 pub mod gate;
 pub mod plausible;
+mod runs;
+mod view;
 pub mod windows;
 
 pub use clock::{Anchor, Placed, place};
 pub use gate::{Gated, KeyStanding, key_for};
 pub use plausible::{Assessment, assess, most_telling};
-pub use windows::{Ask, Limits, New, Standing, Windows};
+pub use runs::GAP_GIVEN_UP_AFTER_US;
+pub use view::{DeviceView, GapView, Times};
+pub use windows::{Ask, GapCounts, Limits, New, Standing, Windows};

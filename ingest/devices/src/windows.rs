@@ -8,11 +8,22 @@
 //!
 //! | what | limit | beyond it |
 //! |---|---|---|
+//! | memory of all devices | [`BYTES_MAX`] | digests go first, then the boots and runs of the devices that have most (`fleet`); what is gone costs a look-up |
 //! | frames comparable by digest, per boot | [`DIGESTS_PER_BOOT`] | `NeedsLookup`: the stored frame decides |
 //! | boots with digests, per device | [`BOOTS_WITH_DIGESTS`] | runs and last digest stay |
 //! | runs per boot (gaps + 1) | [`RUNS_PER_BOOT`] | the lowest is given up; below it `NeedsLookup`, and if nothing is stored `SEQ_OLD` |
 //! | boots per device | [`BOOTS_PER_DEVICE`] | the longest unheard is forgotten; from then on frames of unknown boots of that device cost a look-up each |
 //! | gaps in a report | [`GAPS_REPORTED`] | the lowest are told |
+//! | boots in a view | [`BOOTS_VIEWED`] | the ones last heard of are told |
+//!
+//! An ordinary device (one boot, one run, last digest, anchor, where it stands) is one slot of 136 bytes.
+//!
+//! # The gap ledger
+//!
+//! What is missing is what lies between the runs (`runs`), so the ledger is bounded with them and cannot disagree with
+//! what is stored. After a restart open gaps are there again, from the stored ranges and the write-ahead log; the time
+//! since when a gap is known begins anew unless the log still holds the frame that showed it, and so do all counts. A
+//! boot's frames lost after its last one that arrived are no gap: nobody but the device knows of them.
 //!
 //! # Revoked keys
 //!
@@ -21,15 +32,20 @@
 //! that it existed before, so it vouches in turn for the frame before itself; the first proves nothing against a thief
 //! who has seen the last frame, so it vouches for no further one. All else is `KEY_REVOKED`.
 
-use std::collections::HashMap;
-
 use schemas_evidence::manifest::DeviceRange;
 use schemas_frame::{Code, DeviceReport, flags};
 use schemas_identity::{BootId, DeviceNumber, ShortId};
 
-use crate::boot::{Boot, Digest, Known, Seen};
+use crate::boot::{Boot, Known, Reserved, Seen};
 use crate::clock::{self, Placed};
+use crate::device::Device;
+use crate::fleet::Fleet;
+use crate::runs::Tally;
+use crate::view::DeviceView;
 
+/// Memory of all devices, without what a group has reserved: a million ordinary ones, and digests for those that sent
+/// last.
+pub const BYTES_MAX: usize = 256 << 20;
 /// Frames per boot that are compared without a look-up.
 pub const DIGESTS_PER_BOOT: usize = 64;
 /// Boots per device, the ones last heard of, that keep so many.
@@ -40,6 +56,8 @@ pub const RUNS_PER_BOOT: usize = 1024;
 pub const BOOTS_PER_DEVICE: usize = 1024;
 /// Gaps told in one report.
 pub const GAPS_REPORTED: usize = 128;
+/// Boots told in one view.
+pub const BOOTS_VIEWED: usize = 64;
 
 /// The bounds above as values, so that tests can make them small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +70,8 @@ pub struct Limits {
     pub runs_per_boot: usize,
     /// Boots per device.
     pub boots_per_device: usize,
+    /// Memory of all devices.
+    pub bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -61,6 +81,7 @@ impl Default for Limits {
             boots_with_digests: BOOTS_WITH_DIGESTS,
             runs_per_boot: RUNS_PER_BOOT,
             boots_per_device: BOOTS_PER_DEVICE,
+            bytes_max: BYTES_MAX,
         }
     }
 }
@@ -126,27 +147,52 @@ pub enum Standing {
     NeedsLookup,
 }
 
-#[derive(Debug, Default)]
-struct Device {
-    /// The boot last heard of comes last.
-    boots: Vec<Boot>,
-    /// A boot was given up: an unknown one may have stored frames.
-    has_forgotten: bool,
+/// What became of gaps since the start, over all devices. A closed gap that is filled after all counts twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GapCounts {
+    /// Seen by a frame beyond them, or split off one.
+    pub opened: u64,
+    /// Closed up by late frames.
+    pub filled: u64,
+    /// Given up: too old, or the bounds gave up what told of them.
+    pub closed: u64,
+}
+
+impl GapCounts {
+    pub(crate) fn add(&mut self, tally: Tally) {
+        self.opened += u64::from(tally.opened);
+        self.filled += u64::from(tally.filled);
+        self.closed += u64::from(tally.closed);
+    }
 }
 
 /// The sequence windows of all devices.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Windows {
-    devices: HashMap<u32, Device>,
+    fleet: Fleet,
     reserved: Vec<(u32, [u8; 8])>,
     limits: Limits,
+    /// Arrival of what is judged now.
+    now_us: i64,
+}
+
+impl Default for Windows {
+    fn default() -> Windows {
+        Windows::new(Limits::default())
+    }
 }
 
 impl Windows {
     /// Empty windows.
     #[must_use]
     pub fn new(limits: Limits) -> Windows {
-        Windows { devices: HashMap::new(), reserved: Vec::new(), limits }
+        Windows { fleet: Fleet::new(limits.bytes_max), reserved: Vec::new(), limits, now_us: 0 }
+    }
+
+    /// The arrival time of what is judged, recorded or restored from now on, microseconds since 1970 UTC: since when the
+    /// gaps are known that it shows.
+    pub fn arrive(&mut self, now_us: i64) {
+        self.now_us = now_us;
     }
 
     /// Decides about a frame and, if it is new, reserves its place.
@@ -154,7 +200,7 @@ impl Windows {
         match self.look_up(ask) {
             Known::Seen(seen) if seen.digest == ask.digest => Standing::Dup,
             Known::Seen(_) => Standing::Equivocation,
-            Known::Stored | Known::Below => Standing::NeedsLookup,
+            Known::Stored | Known::Below | Known::Unsure => Standing::NeedsLookup,
             Known::New => self.admit(ask),
         }
     }
@@ -165,9 +211,8 @@ impl Windows {
         match (stored, self.look_up(ask)) {
             (Some(digest), _) if digest == ask.digest => Standing::Dup,
             (Some(_), _) => Standing::Equivocation,
-            // A boot of which little is known: the look-up has told the rest.
-            (None, Known::Below) if self.is_unsure(ask) => self.admit(ask),
-            (None, Known::New) => self.admit(ask),
+            // Where little is known the look-up has told the rest.
+            (None, Known::Unsure | Known::New) => self.admit(ask),
             // Once durable here and gone from there: erased. It must not come back.
             (None, _) => Standing::SeqOld,
         }
@@ -190,36 +235,40 @@ impl Windows {
 
     /// Everything reserved is durable now.
     pub fn commit(&mut self) {
-        let limits = self.limits;
-        for (device, boot) in std::mem::take(&mut self.reserved) {
-            let Some(state) = self.devices.get_mut(&device) else { continue };
-            if let Some(found) = state.find_mut(boot) {
-                found.commit(limits.runs_per_boot, limits.digests_per_boot);
+        let (limits, now_us) = (self.limits, self.now_us);
+        for (number, boot) in std::mem::take(&mut self.reserved) {
+            let mut tally = Tally::default();
+            let Some(device) = self.fleet.get_mut(number) else { continue };
+            if let Some(found) = device.find_mut(boot) {
+                let broken = found.commit(Device::bounds(limits), now_us, &mut tally);
+                device.story.chain_broken = device.story.chain_broken.saturating_add(broken);
             }
-            state.touch(boot, limits);
+            device.touch(boot, limits);
+            self.fleet.settle(number, tally);
         }
+        self.fleet.keep_budget();
     }
 
     /// Nothing reserved was stored.
     pub fn rollback(&mut self) {
-        for (device, boot) in std::mem::take(&mut self.reserved) {
-            let Some(state) = self.devices.get_mut(&device) else { continue };
-            if let Some(found) = state.find_mut(boot) {
-                found.drop_reserved();
+        for (number, boot) in std::mem::take(&mut self.reserved) {
+            if let Some(device) = self.fleet.get_mut(number) {
+                device.rollback(boot);
             }
-            state.boots.retain(|candidate| candidate.id != boot || !candidate.is_empty());
+            self.fleet.settle(number, Tally::default());
         }
     }
 
     /// Takes over a frame that is durable already (write-ahead log after a restart). Repeating it changes nothing.
     /// `is_revoked` is whether it was stored with `flags::COMPROMISED`, not how its key stands today.
     pub fn record(&mut self, ask: &Ask) {
-        let limits = self.limits;
         let is_vouched = !ask.is_revoked;
         let seen = Seen { seq: ask.seq, digest: ask.digest, prev: Some(ask.prev), is_vouched };
-        let boot = self.boot_mut(ask.device, ask.boot);
-        boot.add_run(ask.seq, ask.seq, limits.runs_per_boot);
-        boot.remember(seen, limits.digests_per_boot);
+        let (limits, now_us) = (self.limits, self.now_us);
+        let (boot, mut tally) = self.fleet.get_or_make(ask.device.0).boot_mut(ask.boot.0, limits);
+        boot.store(seen, Device::bounds(limits), now_us, &mut tally);
+        self.fleet.settle(ask.device.0, tally);
+        self.fleet.keep_budget();
     }
 
     /// Takes over a stored range. Give ranges oldest batch first, before any new frame is judged.
@@ -230,13 +279,22 @@ impl Windows {
         if range.first > range.last {
             return;
         }
-        let limits = self.limits;
         let last = Seen { seq: range.last, digest: range.last_digest, prev: None, is_vouched: true };
-        let boot = self.boot_mut(DeviceNumber(range.device), BootId(range.boot));
-        boot.add_run(range.first, range.last, limits.runs_per_boot);
-        if boot.find(range.last).is_none() {
-            boot.remember(last, limits.digests_per_boot);
-        }
+        let (limits, now_us) = (self.limits, self.now_us);
+        let (boot, mut tally) = self.fleet.get_or_make(range.device).boot_mut(range.boot, limits);
+        boot.restore(range.first, last, Device::bounds(limits), now_us, &mut tally);
+        self.fleet.settle(range.device, tally);
+        self.fleet.keep_budget();
+    }
+
+    /// Ends what a restart replays: it is not news, so counting begins here.
+    pub fn begin(&mut self) {
+        self.fleet.forget_counts();
+    }
+
+    /// Closes gaps that are too old among the next `devices` devices; to be called again and again, it goes round.
+    pub fn tend(&mut self, devices: usize, now_us: i64) {
+        self.fleet.close_old_gaps(devices, now_us);
     }
 
     /// Places a frame in time and lets the boot learn from its clock. For frames judged new, or recorded; the frame
@@ -249,11 +307,15 @@ impl Windows {
         received_us: i64,
     ) -> Placed {
         let (wall_us, mono_us) = times;
-        let found = self.devices.get_mut(&device.0).and_then(|state| state.find_mut(boot.0));
-        let anchor = found.as_ref().and_then(|state| state.anchor);
+        let Some(state) = self.fleet.get_mut(device.0) else {
+            return clock::place(wall_us, mono_us, received_us, None);
+        };
+        let anchor = state.find(boot.0).and_then(Boot::anchor);
         let placed = clock::place(wall_us, mono_us, received_us, anchor);
-        if let Some(state) = found {
-            state.anchor = Some(clock::learn(anchor, placed, mono_us, received_us));
+        if let Some(found) = state.find_mut(boot.0) {
+            found.set_anchor(clock::learn(anchor, placed, mono_us, received_us));
+            let is_derived = anchor.is_some_and(|anchor| anchor.is_measured) && placed.t0_us != received_us;
+            state.note(placed, !placed.is_corrected || is_derived, wall_us, received_us);
         }
         placed
     }
@@ -261,163 +323,62 @@ impl Windows {
     /// Where the device stands: the boot last heard of, its highest durable sequence number, what is missing below it.
     #[must_use]
     pub fn report(&self, device: DeviceNumber, name: ShortId) -> DeviceReport {
-        let boots = self.devices.get(&device.0).map(|state| state.boots.as_slice()).unwrap_or_default();
-        for boot in boots.iter().rev() {
+        for boot in self.fleet.get(device.0).into_iter().flat_map(Device::boots) {
             if let Some(highest) = boot.highest() {
                 let acked_to = Some((BootId(boot.id), highest));
-                return DeviceReport { device: name, acked_to, gaps: boot.gaps(GAPS_REPORTED) };
+                let gaps =
+                    boot.gaps(GAPS_REPORTED).into_iter().map(|(first, last, _)| (first, last)).collect();
+                return DeviceReport { device: name, acked_to, gaps };
             }
         }
         DeviceReport { device: name, acked_to: None, gaps: Vec::new() }
     }
 
-    fn look_up(&self, ask: &Ask) -> Known {
-        let Some(device) = self.devices.get(&ask.device.0) else {
-            return Known::New;
-        };
-        match device.find(ask.boot.0) {
-            None if device.has_forgotten => Known::Below,
-            None => Known::New,
-            Some(boot) => match boot.look_up(ask.seq) {
-                Known::New if boot.is_partial => Known::Below,
-                known => known,
-            },
-        }
+    /// All that is told about a device; `None` if it never sent.
+    #[must_use]
+    pub fn view(&self, device: DeviceNumber) -> Option<DeviceView> {
+        DeviceView::of(self.fleet.get(device.0)?)
     }
 
-    /// Whether `Below` only means that little is known about the boot.
-    fn is_unsure(&self, ask: &Ask) -> bool {
-        let boot = self.devices.get(&ask.device.0).and_then(|device| device.find(ask.boot.0));
-        boot.is_none_or(|boot| boot.is_partial && boot.look_up(ask.seq) == Known::New)
+    /// What became of gaps since `begin`.
+    #[must_use]
+    pub fn gap_counts(&self) -> GapCounts {
+        self.fleet.counts
+    }
+
+    /// Memory in use, without what is reserved, and how often the budget was used up.
+    #[must_use]
+    pub fn memory(&self) -> (usize, u64) {
+        (self.fleet.bytes(), self.fleet.passes())
+    }
+
+    fn look_up(&self, ask: &Ask) -> Known {
+        self.fleet.get(ask.device.0).map_or(Known::New, |device| device.look_up(ask.boot.0, ask.seq))
     }
 
     fn admit(&mut self, ask: &Ask) -> Standing {
-        let unheard = Device::default();
-        let ties = self.devices.get(&ask.device.0).unwrap_or(&unheard).ties(ask);
+        let limits = self.limits;
+        let device = self.fleet.get_or_make(ask.device.0);
+        let ties = device.ties(ask);
         if ask.is_revoked && !ties.proven_older && !ties.follows_vouched {
             return Standing::Revoked;
         }
         let is_vouched = !ask.is_revoked || ties.proven_older;
-        let seen = Seen { seq: ask.seq, digest: ask.digest, prev: Some(ask.prev), is_vouched };
-        let boot = self.boot_mut(ask.device, ask.boot);
+        let is_chain_broken = ties.is_broken;
+        let (boot, tally) = device.boot_mut(ask.boot.0, limits);
         let is_first = !boot.has_reserved();
-        boot.reserve(seen);
+        boot.reserve(ask.seq, Reserved { digest: ask.digest, prev: ask.prev, is_vouched, is_chain_broken });
         if is_first {
             self.reserved.push((ask.device.0, ask.boot.0));
         }
+        if tally != Tally::default() {
+            self.fleet.settle(ask.device.0, tally);
+        }
         Standing::New(New {
             has_gap_before: ties.has_gap_before,
-            is_chain_broken: ties.is_broken,
+            is_chain_broken,
             is_compromised: ask.is_revoked,
         })
-    }
-
-    /// The boot, made if need be, as the one last heard of.
-    fn boot_mut(&mut self, device: DeviceNumber, boot: BootId) -> &mut Boot {
-        let limits = self.limits;
-        self.devices.entry(device.0).or_default().boot_mut(boot.0, limits)
-    }
-}
-
-/// What the neighbours say about a frame.
-#[derive(Debug, Default)]
-struct Ties {
-    has_gap_before: bool,
-    is_broken: bool,
-    follows_vouched: bool,
-    proven_older: bool,
-}
-
-impl Device {
-    fn find(&self, boot: [u8; 8]) -> Option<&Boot> {
-        self.boots.iter().rev().find(|candidate| candidate.id == boot)
-    }
-
-    fn find_mut(&mut self, boot: [u8; 8]) -> Option<&mut Boot> {
-        self.boots.iter_mut().rev().find(|candidate| candidate.id == boot)
-    }
-
-    fn boot_mut(&mut self, boot: [u8; 8], limits: Limits) -> &mut Boot {
-        if self.find(boot).is_none() {
-            self.make_room(limits);
-            self.boots.push(Boot::new(boot, self.has_forgotten));
-        }
-        self.touch(boot, limits);
-        let last = self.boots.len() - 1;
-        &mut self.boots[last]
-    }
-
-    /// Forgets the boot longest unheard of, unless it has reserved frames: those are bounded by the group.
-    fn make_room(&mut self, limits: Limits) {
-        if self.boots.len() < limits.boots_per_device.max(1) {
-            return;
-        }
-        if let Some(index) = self.boots.iter().position(|boot| !boot.has_reserved()) {
-            self.boots.remove(index);
-            self.has_forgotten = true;
-        }
-    }
-
-    /// Makes a boot the one last heard of, and lets the one that it pushes back keep its last digest only.
-    fn touch(&mut self, boot: [u8; 8], limits: Limits) {
-        let Some(index) = self.boots.iter().rposition(|candidate| candidate.id == boot) else {
-            return;
-        };
-        self.boots[index..].rotate_left(1);
-        let behind = self.boots.len().checked_sub(limits.boots_with_digests.max(1) + 1);
-        if let Some(older) = behind.and_then(|index| self.boots.get_mut(index)) {
-            older.shrink();
-        }
-    }
-
-    fn ties(&self, ask: &Ask) -> Ties {
-        let mut ties = Ties::default();
-        let boot = self.find(ask.boot.0);
-        let before = match ask.seq.checked_sub(1) {
-            Some(seq) => {
-                let known = boot.map_or(Known::New, |boot| boot.look_up(seq));
-                let is_unsure = boot.map_or(self.has_forgotten, |boot| boot.is_partial);
-                ties.has_gap_before = known == Known::New && !is_unsure;
-                if let Known::Seen(seen) = known { Some(seen) } else { None }
-            }
-            None => None,
-        };
-        if let Some(seen) = before {
-            ties.is_broken = seen.digest != ask.prev;
-            ties.follows_vouched = !ties.is_broken && seen.is_vouched;
-        }
-        if ask.seq == 0 {
-            self.ties_to_boot_before(ask, &mut ties);
-        }
-        let after = ask.seq.checked_add(1).and_then(|seq| boot?.find(seq));
-        if let Some((after, prev)) = after.and_then(|seen| Some((seen, seen.prev?))) {
-            ties.proven_older = prev == ask.digest && after.is_vouched;
-            ties.is_broken |= prev != ask.digest;
-        }
-        ties
-    }
-
-    /// At sequence number 0 `prev` is zeros, or the digest of the last frame of the boot before. It is broken if all
-    /// of the device's boots are known and it is the last frame of none.
-    fn ties_to_boot_before(&self, ask: &Ask, ties: &mut Ties) {
-        if ask.prev == Digest::default() {
-            return;
-        }
-        let mut is_certain = !self.has_forgotten;
-        let mut others = 0;
-        for boot in self.boots.iter().filter(|boot| boot.id != ask.boot.0) {
-            others += 1;
-            match boot.last() {
-                Some(seen) if seen.digest == ask.prev => {
-                    ties.follows_vouched = seen.is_vouched;
-                    return;
-                }
-                Some(_) => {}
-                None => is_certain = false,
-            }
-        }
-        // A device may have had boots before it was enrolled: its first one here proves nothing.
-        ties.is_broken = is_certain && others > 0;
     }
 }
 
