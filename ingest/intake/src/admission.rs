@@ -118,6 +118,8 @@ pub struct Submission {
     pub frames: Vec<Bytes>,
     /// How they came in.
     pub via: Via,
+    /// When the door offered them.
+    pub offered_at: Instant,
     /// Where the verdicts go.
     pub reply: Answer,
 }
@@ -134,6 +136,28 @@ impl Answer {
     pub fn send(self, reply: Reply) -> bool {
         drop(self.room);
         self.to_door.send(reply).is_ok()
+    }
+
+    /// As [`Answer::send`]; the room goes back together with that of others, when `rooms` is dropped.
+    pub fn send_with(mut self, reply: Reply, rooms: &mut Rooms) -> bool {
+        rooms.add(&mut self.room);
+        self.to_door.send(reply).is_ok()
+    }
+}
+
+/// Room of many answers, given back in one go when dropped.
+#[derive(Debug, Default)]
+pub struct Rooms {
+    all: Option<Room>,
+}
+
+impl Rooms {
+    fn add(&mut self, room: &mut Room) {
+        let taken = std::mem::take(&mut room.taken);
+        let all =
+            self.all.get_or_insert_with(|| Room { queue: Arc::clone(&room.queue), taken: Depth::default() });
+        all.taken.frames += taken.frames;
+        all.taken.bytes += taken.bytes;
     }
 }
 
@@ -209,6 +233,9 @@ struct Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
+        if self.taken == Depth::default() {
+            return;
+        }
         let mut state = self.queue.state.lock();
         state.depth.frames = state.depth.frames.saturating_sub(self.taken.frames);
         state.depth.bytes = state.depth.bytes.saturating_sub(self.taken.bytes);
@@ -247,11 +274,46 @@ impl Admission {
         state.depth.frames += taken.frames;
         state.depth.bytes += taken.bytes;
         let room = Room { queue: Arc::clone(&self.queue), taken };
-        state.waiting.push_back(Submission { frames, via, reply: Answer { to_door, room } });
+        let offered_at = Instant::now();
+        state.waiting.push_back(Submission { frames, via, offered_at, reply: Answer { to_door, room } });
         drop(state);
         self.queue.ready_thread.notify_one();
         self.queue.ready_task.notify_one();
         Ok(receiver)
+    }
+
+    /// As [`Admission::offer`] for several, from the first on, until one finds no room: the receivers of those taken.
+    ///
+    /// # Errors
+    /// [`Pressure`] only if there is no pipeline; nothing was taken.
+    pub fn offer_many(
+        &self,
+        offers: Vec<(Vec<Bytes>, Via)>,
+    ) -> Result<Vec<oneshot::Receiver<Reply>>, Pressure> {
+        let mut receivers = Vec::with_capacity(offers.len());
+        let offered_at = Instant::now();
+        let mut state = self.queue.state.lock();
+        if !state.inbox_open {
+            return Err(Pressure { retry_after_s: CLOSED_RETRY_S, closed: true });
+        }
+        for (frames, via) in offers {
+            let taken = cost(&frames);
+            if !fits(&self.queue.options, state.depth, taken) {
+                break;
+            }
+            state.depth.frames += taken.frames;
+            state.depth.bytes += taken.bytes;
+            let (to_door, receiver) = oneshot::channel();
+            let room = Room { queue: Arc::clone(&self.queue), taken };
+            state.waiting.push_back(Submission { frames, via, offered_at, reply: Answer { to_door, room } });
+            receivers.push(receiver);
+        }
+        drop(state);
+        if !receivers.is_empty() {
+            self.queue.ready_thread.notify_one();
+            self.queue.ready_task.notify_one();
+        }
+        Ok(receivers)
     }
 
     /// What is queued or being decided at this moment.

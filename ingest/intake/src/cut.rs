@@ -74,6 +74,11 @@ pub(crate) fn cut(body: &Bytes, topic: Option<ShortId>, frames_max: usize) -> Re
     if rest.is_empty() {
         cut.places.push(Some(refused(Code::Decode, "empty body: expected a frame".to_owned())));
     }
+    // The usual body is one frame, and then it need not be measured before it is parsed.
+    if let Ok(frame) = Frame::parse(body) {
+        cut.offer(body, &frame, topic);
+        return Ok(cut);
+    }
     while !rest.is_empty() {
         if cut.places.len() >= frames_max {
             return Err(TooManyFrames { frames_max });
@@ -98,13 +103,13 @@ impl Cut {
             self.places.push(Some(refused(Code::TooBig, hint)));
             return;
         }
-        let frame = match Frame::parse(&bytes) {
-            Ok(frame) => frame,
-            Err(error) => {
-                self.places.push(Some(broken(&error)));
-                return;
-            }
-        };
+        match Frame::parse(&bytes) {
+            Ok(frame) => self.offer(&bytes, &frame, topic),
+            Err(error) => self.places.push(Some(broken(&error))),
+        }
+    }
+
+    fn offer(&mut self, bytes: &Bytes, frame: &Frame<'_>, topic: Option<ShortId>) {
         let kid = frame.kid();
         if let Some(device) = topic
             && device != kid
@@ -122,7 +127,7 @@ impl Cut {
         }
         self.places.push(None);
         self.devices.push(kid);
-        self.frames.push(bytes);
+        self.frames.push(bytes.clone());
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ingest_devices::{Ask, Limits, New, Standing, Windows, most_telling};
+use ingest_intake::admission::Rooms;
 use ingest_intake::{Reply, Submission};
 use ingest_lake::{Admitted, Lake, LakeError};
 use ingest_wal::{Record, Wal, WalError};
@@ -265,6 +266,8 @@ impl Decider {
 
     fn answer(&mut self, submissions: Vec<Submission>, fates: Vec<Fate>) {
         let mut fates = fates.into_iter();
+        // One lock of the queue for all answers, not one for each.
+        let mut rooms = Rooms::default();
         for submission in submissions {
             let mut verdicts = Vec::with_capacity(submission.frames.len());
             let mut touched = BTreeSet::new();
@@ -281,7 +284,8 @@ impl Decider {
                 self.windows.report(DeviceNumber(number), name)
             };
             let reports = touched.into_iter().map(report).collect();
-            submission.reply.send(Reply { verdicts, reports });
+            self.metrics.durable(submission.offered_at.elapsed());
+            submission.reply.send_with(Reply { verdicts, reports }, &mut rooms);
         }
     }
 }

@@ -12,6 +12,8 @@ pub struct Metrics {
     readings: IntCounter,
     groups: IntCounter,
     decide_seconds: Histogram,
+    durable_seconds: Histogram,
+    sealed_age_seconds: Histogram,
     seal_seconds: Histogram,
     batches: IntCounter,
     seal_failures: IntCounter,
@@ -42,6 +44,14 @@ impl Metrics {
                 "vitalog_pipeline_decide_seconds",
                 "From taking a group to answering it.",
             )?,
+            durable_seconds: histogram(
+                "vitalog_pipeline_durable_seconds",
+                "From a door's offer to the answer: verified, durable, and visible to queries.",
+            )?,
+            sealed_age_seconds: histogram(
+                "vitalog_pipeline_sealed_age_seconds",
+                "Age of a batch's oldest frame when the batch is in the log.",
+            )?,
             seal_seconds: histogram("vitalog_pipeline_seal_seconds", "Writing and committing one batch.")?,
             batches: counter("vitalog_pipeline_batches_total", "Batches committed to the log.")?,
             seal_failures: counter(
@@ -62,7 +72,12 @@ impl Metrics {
         for gauge in [&metrics.wal_bytes, &metrics.tail_frames, &metrics.tail_bytes] {
             registry.register(Box::new(gauge.clone()))?;
         }
-        for histogram in [&metrics.decide_seconds, &metrics.seal_seconds] {
+        for histogram in [
+            &metrics.decide_seconds,
+            &metrics.durable_seconds,
+            &metrics.sealed_age_seconds,
+            &metrics.seal_seconds,
+        ] {
             registry.register(Box::new(histogram.clone()))?;
         }
         // Every code is there from the start, so that a first refusal is seen as a change.
@@ -86,6 +101,16 @@ impl Metrics {
     pub(crate) fn tail(&self, frames: u64, bytes: u64) {
         self.tail_frames.set(i64::try_from(frames).unwrap_or(i64::MAX));
         self.tail_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// An answer was given so long after its frames were offered.
+    pub(crate) fn durable(&self, took: Duration) {
+        self.durable_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A batch is in the log; its oldest frame arrived so long ago.
+    pub(crate) fn sealed_age(&self, age: Duration) {
+        self.sealed_age_seconds.observe(age.as_secs_f64());
     }
 
     pub(crate) fn sealed(&self, took: Duration) {

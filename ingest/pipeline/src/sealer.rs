@@ -14,12 +14,12 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) fn run(options: &Options, lake: &Lake, metrics: &Metrics, clock: &Clock, shared: &Shared) {
     while !shared.is_stopping() {
         std::thread::sleep(TICK);
-        if is_due(options, lake, metrics, clock) && !seal(lake, metrics) {
+        if is_due(options, lake, metrics, clock) && !seal(lake, metrics, clock) {
             std::thread::sleep(RETRY);
         }
     }
     // What is left is in the write-ahead log; sealing it now only saves the next start its replay.
-    seal(lake, metrics);
+    seal(lake, metrics, clock);
 }
 
 fn is_due(options: &Options, lake: &Lake, metrics: &Metrics, clock: &Clock) -> bool {
@@ -31,7 +31,8 @@ fn is_due(options: &Options, lake: &Lake, metrics: &Metrics, clock: &Clock) -> b
     frames >= options.seal_frames || bytes >= options.seal_bytes || is_old || lake.is_retry_due()
 }
 
-fn seal(lake: &Lake, metrics: &Metrics) -> bool {
+fn seal(lake: &Lake, metrics: &Metrics, clock: &Clock) -> bool {
+    let (_, _, since_us) = lake.waiting();
     let started = Instant::now();
     match lake.seal() {
         Ok(None) => true,
@@ -45,6 +46,9 @@ fn seal(lake: &Lake, metrics: &Metrics) -> bool {
                 "batch sealed"
             );
             metrics.sealed(started.elapsed());
+            if let Some(age_us) = since_us.and_then(|since_us| u64::try_from(clock() - since_us).ok()) {
+                metrics.sealed_age(Duration::from_micros(age_us));
+            }
             true
         }
         Err(error) => {

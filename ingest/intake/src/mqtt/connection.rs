@@ -226,6 +226,16 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
 
     /// Takes whole packets off the buffer for as long as that is allowed.
     fn process(&mut self) -> Result<(), End> {
+        let processed = self.process_packets();
+        // What came before a farewell, or before a packet that is none, is still decided.
+        let offered = self.deliveries.flush(&self.shared.admission).map_err(|Gone| End::Shutdown);
+        if offered == Ok(false) {
+            self.shared.options.metrics.pressure(Door::Mqtt);
+        }
+        processed.and(offered.map(|_| ()))
+    }
+
+    fn process_packets(&mut self) -> Result<(), End> {
         while self.may_take() {
             let bytes_max = self.shared.options.packet_bytes_max as usize;
             match frame(&self.input, self.session.greeted(), bytes_max)? {
@@ -272,7 +282,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
                     let actions = self.session.admitted(answer);
                     self.perform(actions)?;
                 }
-                Action::Take { device, payload } => self.take(device, &payload)?,
+                Action::Take { device, payload } => self.take(device, &payload),
                 Action::Subscribe { device, at_least_once, send_latest } => {
                     self.kept.subscribe(&self.shared.hub, device, at_least_once, send_latest);
                 }
@@ -303,21 +313,14 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
         Ok(Admitted { allowed, resumed: opened.resumed, session_expiry_s: opened.expiry_s })
     }
 
-    fn take(&mut self, device: ShortId, payload: &bytes::Bytes) -> Result<(), End> {
+    fn take(&mut self, device: ShortId, payload: &bytes::Bytes) {
         let options = &self.shared.options;
         options.metrics.body(Door::Mqtt, payload.len());
         let cut = cut(payload, Some(device), options.frames_max)
             .unwrap_or_else(|error| Cut::refused(Code::TooBig, error.to_string()));
         let allowed = self.session.allowed().cloned().unwrap_or(Allowed::Only(Arc::default()));
         let via = Via { door: Door::Mqtt, peer: Some(self.peer), allowed, topic_device: Some(device) };
-        match self.deliveries.take(&self.shared.admission, via, device, cut) {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                options.metrics.pressure(Door::Mqtt);
-                Ok(())
-            }
-            Err(Gone) => Err(End::Shutdown),
-        }
+        self.deliveries.take_later(via, device, cut);
     }
 
     fn answered(&mut self, answer: Result<Reply, Gone>) -> Result<(), End> {

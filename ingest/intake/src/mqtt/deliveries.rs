@@ -1,6 +1,6 @@
 //! The publishes of one connection (of a device, or to a broker) that are not answered yet, in order of arrival.
 //!
-//! Each is offered to the queue as it comes, so many are decided at a time; answers are taken from the front only, so
+//! All that came together are offered to the queue together, so many are decided at a time; answers are taken from the front only, so
 //! acknowledgements keep the order. A publish that finds the queue full stays here, unpromised, and is offered again.
 
 use std::collections::VecDeque;
@@ -38,6 +38,8 @@ struct Delivery {
 enum Progress {
     /// Nothing to offer: every frame was refused at the door.
     Decided,
+    /// To be offered with those that came with it.
+    Fresh,
     Waiting(oneshot::Receiver<Reply>),
     /// The queue was full.
     Blocked,
@@ -48,6 +50,8 @@ pub(crate) struct Deliveries {
     queue: VecDeque<Delivery>,
     /// How many of the queue are blocked: asked for each packet, so not counted each time.
     blocked: usize,
+    /// How many at the end of the queue are fresh.
+    fresh: usize,
 }
 
 impl Deliveries {
@@ -62,7 +66,46 @@ impl Deliveries {
 
     /// Whether the front can no longer be answered without another offer.
     pub(crate) fn is_stuck(&self) -> bool {
-        self.queue.front().is_none_or(|delivery| matches!(delivery.progress, Progress::Blocked))
+        let waits = |delivery: &Delivery| matches!(delivery.progress, Progress::Blocked | Progress::Fresh);
+        self.queue.front().is_none_or(waits)
+    }
+
+    /// Takes a publish over, to be offered by [`Deliveries::flush`].
+    pub(crate) fn take_later(&mut self, via: Via, device: ShortId, cut: Cut) {
+        // Only an unbroken run at the end is offered together.
+        let progress = match cut.frames.is_empty() {
+            true if self.fresh == 0 => Progress::Decided,
+            _ => Progress::Fresh,
+        };
+        self.fresh += usize::from(matches!(progress, Progress::Fresh));
+        self.queue.push_back(Delivery { device, cut, via, progress });
+    }
+
+    /// Offers what was taken since the last call, in order and in one go. False if the queue was full for some.
+    pub(crate) fn flush(&mut self, admission: &Admission) -> Result<bool, Gone> {
+        let first = self.queue.len().saturating_sub(std::mem::take(&mut self.fresh));
+        if first == self.queue.len() {
+            return Ok(true);
+        }
+        // Never past one that is blocked: offers keep the order of arrival.
+        let may_offer = !self.is_blocked();
+        let fresh = self.queue.range_mut(first..);
+        let offers = fresh.filter(|delivery| may_offer && !delivery.cut.frames.is_empty());
+        let offers = offers.map(|delivery| (delivery.cut.frames.clone(), delivery.via.clone())).collect();
+        let mut receivers = admission.offer_many(offers).map_err(|_| Gone)?.into_iter();
+        let blocked_before = self.blocked;
+        for delivery in self.queue.range_mut(first..) {
+            if delivery.cut.frames.is_empty() {
+                delivery.progress = Progress::Decided;
+                continue;
+            }
+            delivery.progress = match receivers.next() {
+                Some(receiver) => Progress::Waiting(receiver),
+                None => Progress::Blocked,
+            };
+            self.blocked += usize::from(matches!(delivery.progress, Progress::Blocked));
+        }
+        Ok(self.blocked == blocked_before)
     }
 
     /// Takes a publish over and offers its frames. False if the queue was full.
@@ -105,7 +148,7 @@ impl Deliveries {
         match self.queue.front_mut().map(|delivery| &mut delivery.progress) {
             Some(Progress::Decided) => Ok(Reply::default()),
             Some(Progress::Waiting(receiver)) => receiver.await.map_err(|_| Gone),
-            Some(Progress::Blocked) | None => std::future::pending().await,
+            Some(Progress::Blocked | Progress::Fresh) | None => std::future::pending().await,
         }
     }
 
@@ -118,7 +161,7 @@ impl Deliveries {
                 Err(TryRecvError::Empty) => None,
                 Err(TryRecvError::Closed) => Some(Err(Gone)),
             },
-            Progress::Blocked => None,
+            Progress::Blocked | Progress::Fresh => None,
         }
     }
 
@@ -143,7 +186,7 @@ impl Deliveries {
     /// Gives up what is left, and counts its frames as not taken.
     pub(crate) fn abandon(&mut self, door: Door, metrics: &Metrics) {
         let nothing = Reply::default();
-        self.blocked = 0;
+        (self.blocked, self.fresh) = (0, 0);
         for delivery in self.queue.drain(..) {
             metrics.verdicts(door, &delivery.cut.complete(&nothing));
         }
