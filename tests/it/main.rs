@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+mod clients;
 mod hostile;
 mod process;
 mod story;
