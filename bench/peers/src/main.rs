@@ -285,7 +285,7 @@ fn load(arguments: &LoadArguments) -> Result<()> {
     let generator = own.cost(frames, readings).context("no /proc")?;
     let mut figures = Figures::new(&lap, &verdicts, started, readings_of_frame, generator);
     if arguments.sealed || arguments.data.is_some() {
-        figures.sealed_at(started, figures::wait_sealed(&station, frames)?);
+        figures.sealed_at(started, figures::wait_sealed(&station, frames, started)?);
     }
     figures.server = server.and_then(|server| server.cost(frames, readings));
     if let Some(data) = &arguments.data {
@@ -320,16 +320,20 @@ fn crash(arguments: &CrashArguments) -> Result<()> {
 }
 
 fn run(arguments: &RunArguments) -> Result<()> {
+    let server = server::program(arguments.server.as_deref())?;
     let machine = Machine::here();
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
     let out = arguments.out.clone();
     let out = out.unwrap_or_else(|| PathBuf::from(format!("bench/results/{date}-{}", machine.slug())));
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let command = format!("cargo run --release -p bench-peers -- {}", words.join(" "));
+    let RunArguments { seconds, devices, frames_a, frames_b, .. } = arguments;
+    // Paths of this machine say nothing about the run.
+    let command = format!(
+        "cargo run --release -p bench-peers -- run --seconds {seconds} --devices {devices} --frames-a {frames_a} --frames-b {frames_b}"
+    );
     let mut report = Report::create(&out, &machine, &date, &command)?;
     let folder = tempfile::Builder::new().prefix("vitalog-peers-").tempdir()?;
     let options = peers::Options {
-        server: server::program(arguments.server.as_deref())?,
+        server,
         seconds: Duration::from_secs(arguments.seconds),
         with_kill: !arguments.no_kill,
         folder: folder.path().to_owned(),

@@ -12,8 +12,6 @@ use super::{Lap, Verdicts};
 use crate::process::Usage;
 use crate::station::Station;
 
-/// Frames of a full batch: fewer wait for the clock, which says nothing about speed.
-const BATCH_FRAMES: f64 = 65_536.0;
 /// Looks at the tail this often until all is sealed.
 const LOOK: Duration = Duration::from_millis(20);
 /// Longest wait for that.
@@ -46,7 +44,7 @@ pub struct Cost {
 /// Through to sealed files.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Sealed {
-    /// Frames sealed when less than a batch was left, or all if that was all there was.
+    /// Frames sealed at the moment that gives the highest rate: what comes after it is a last batch waiting for its clock.
     pub frames: u64,
     /// From the first frame to that moment.
     pub seconds: f64,
@@ -131,21 +129,24 @@ impl Watched {
     }
 }
 
-/// Waits until no frame waits for a batch. Frames sealed, and when, at the first look that saw less than a batch left.
+/// Waits until no frame waits for a batch. How many were sealed, and when, at the look at which most had been sealed per
+/// second: a last batch that is not full waits for its clock, which says nothing about speed.
 ///
 /// # Errors
 /// When that takes too long or the server does not answer.
-pub fn wait_sealed(station: &Station, frames: u64) -> Result<(u64, Instant)> {
+pub fn wait_sealed(station: &Station, frames: u64, started: Instant) -> Result<(u64, Instant)> {
     let since = Instant::now();
-    let mut full_batches = None;
+    let (mut best, mut best_rate) = ((0, since), 0.0);
     loop {
         let tail = station.metric("vitalog_pipeline_tail_frames")?;
         let now = Instant::now();
-        if tail < BATCH_FRAMES && full_batches.is_none() {
-            full_batches = Some((frames.saturating_sub(tail as u64), now));
+        let sealed = frames.saturating_sub(tail as u64);
+        let rate = sealed as f64 / now.duration_since(started).as_secs_f64().max(1e-9);
+        if rate > best_rate {
+            (best, best_rate) = ((sealed, now), rate);
         }
         if tail <= 0.0 {
-            return Ok(full_batches.filter(|(sealed, _)| *sealed > 0).unwrap_or((frames, now)));
+            return Ok(best);
         }
         ensure!(since.elapsed() < SEAL_MAX, "frames are not sealed after {} s", SEAL_MAX.as_secs());
         std::thread::sleep(LOOK);

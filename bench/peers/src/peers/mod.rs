@@ -267,7 +267,7 @@ fn measure_vitalog(peer: Peer, corpus: &Corpus, options: &Options, folder: &Path
     let pace = Pace { rate: None, limit: Some(options.seconds) };
     let lap = send_vitalog(peer, corpus, (server.http, server.mqtt), pace, &verdicts)?;
     let mut figures = watch.figures(corpus, &lap, &verdicts)?;
-    figures.sealed_at(watch.started, figures::wait_sealed(&server.station, figures.frames)?);
+    figures.sealed_at(watch.started, figures::wait_sealed(&server.station, figures.frames, watch.started)?);
     let through = figures.sealed.map_or(0.0, |sealed| sealed.frames_per_s);
     let mut row = watch.row(peer.name(), figures, through);
     server.daemon.stop().context("the server's shutdown")?;
@@ -328,7 +328,7 @@ fn kill_vitalog(peer: Peer, corpus: &Corpus, options: &Options, folder: &Path) -
     let send = |verdicts: &Verdicts| send_vitalog(peer, corpus, doors, Pace::default(), verdicts);
     let verdicts = until_killed(corpus, send, || server.daemon.kill())?;
     let server = Server::start(&options.server, folder, &[]).context("the restart")?;
-    figures::wait_sealed(&server.station, 0)?;
+    figures::wait_sealed(&server.station, 0, Instant::now())?;
     server.daemon.stop()?;
     let found = stored::read(&Server::data(folder).join("lake"))?;
     let judged = stored::judge(corpus, &verdicts, &found);

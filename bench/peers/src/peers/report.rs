@@ -14,7 +14,8 @@ const READING: &str = "\
 Everybody got the same signed frames from the same generator on the same cores: 4 MQTT connections with 100 publishes each
 on the way, or 4 HTTP connections with bodies of 500 frames. `acknowledged` is what the sender was told at: of the chains, by
 the broker, which has the frame in memory; of vitalog, when it is verified and synced to the disk. `stored` is up to the
-answer of the store for the last frame; of vitalog, up to sealed Parquet and the log entry, when less than a batch is left.
+answer of the store for the last frame; of vitalog, up to sealed Parquet and the log entry, without
+the wait of a last batch that is not full.
 The chains verify no signature, keep none, and know no duplicates; their bridge and the DuckDB consumer write raw integers in
 batches of 500 and acknowledge after the store's answer. CPU is of all processes but the generator. `lost` are frames that
 were acknowledged before a kill -9 of all processes and cannot be read back after a restart; what was found may hold frames
