@@ -179,3 +179,6 @@ impl Shared {
         self.failed.store(true, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests;
