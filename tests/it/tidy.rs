@@ -93,9 +93,14 @@ fn may_know(room: &str) -> &'static [&'static str] {
 /// Inside a room, the only crates that may know their neighbours.
 fn neighbours(name: &str) -> &'static [&'static str] {
     match name {
-        "ingest-pipeline" => {
-            &["ingest-intake", "ingest-verify", "ingest-devices", "ingest-wal", "ingest-lake"]
-        }
+        "ingest-pipeline" => &[
+            "ingest-intake",
+            "ingest-verify",
+            "ingest-devices",
+            "ingest-wal",
+            "ingest-quarantine",
+            "ingest-lake",
+        ],
         "query-doors" | "query-dashboard" => &["query-engine", "query-consents", "query-audit"],
         "query-engine" => &["query-consents", "query-audit"],
         _ => &[],

@@ -127,6 +127,15 @@ impl Server {
         answer(request.send(body).with_context(|| self.unreachable())?)
     }
 
+    /// POST without a body, with a bearer token.
+    pub(crate) fn post_as(&self, path: &str, token: &str) -> anyhow::Result<Answer> {
+        let request = self
+            .agent(Some(REQUEST_SECONDS_MAX))?
+            .post(self.address(path))
+            .header("authorization", format!("Bearer {token}"));
+        answer(request.send_empty().with_context(|| self.unreachable())?)
+    }
+
     /// Runs a query and hands its headers and the body as a stream.
     pub(crate) fn sql(
         &self,

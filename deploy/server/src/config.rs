@@ -147,6 +147,9 @@ pub(crate) struct IntakeConfig {
     pub(crate) mqtt_connections_max: u64,
     /// HTTP connections at once, whatever they ask for.
     pub(crate) http_connections_max: u64,
+    /// Memory of what is known of all devices' sequence numbers: 136 bytes for each that ever sent, the rest for recent
+    /// digests. With less, frames sent again are looked up in the lake instead.
+    pub(crate) windows_bytes_max: u64,
     /// Threads that verify signatures; 0 = half of the machine's cores.
     pub(crate) verify_threads: u64,
     /// Bytes of keys' tables over all of these threads.
@@ -249,6 +252,7 @@ impl Default for IntakeConfig {
             queue_frames_max: 262_144,
             mqtt_connections_max: 10_000,
             http_connections_max: 4_096,
+            windows_bytes_max: 256 << 20,
             verify_threads: 0,
             verify_table_bytes_max: 128 << 20,
         }
@@ -399,6 +403,7 @@ impl Config {
             ("intake.http_connections_max", self.intake.http_connections_max, 1, 1 << 20),
             ("intake.verify_threads", self.intake.verify_threads, 0, 1_024),
             ("intake.verify_table_bytes_max", self.intake.verify_table_bytes_max, 1 << 20, 1 << 36),
+            ("intake.windows_bytes_max", self.intake.windows_bytes_max, 1 << 20, 1 << 40),
             ("wal.segment_bytes", self.wal.segment_bytes, 1 << 18, 1 << 31),
             ("wal.bytes_max", self.wal.bytes_max, self.wal.segment_bytes.saturating_mul(2), 1 << 40),
             ("wal.free_bytes_min", self.wal.free_bytes_min, 0, 1 << 50),

@@ -47,6 +47,8 @@ pub enum Door {
     Mqtt,
     /// The bridge to a broker.
     Bridge,
+    /// An operator offers quarantined frames again.
+    Quarantine,
 }
 
 impl Door {
@@ -56,6 +58,7 @@ impl Door {
             Self::Http => "http",
             Self::Mqtt => "mqtt",
             Self::Bridge => "bridge",
+            Self::Quarantine => "quarantine",
         }
     }
 }

@@ -12,7 +12,8 @@ use schemas_frame::{Code, DeviceReport, Frame, Verdict, flags};
 use schemas_identity::{BootId, DeviceNumber, Register, ShortId};
 
 use crate::check::{Arrival, Checked, Group, InOrder, PATIENCE};
-use crate::quarantine::Quarantine;
+use crate::duties::Duties;
+use crate::quarantine::Keeper;
 use crate::recover::code_byte;
 use crate::verdicts::hint_of;
 use crate::{Metrics, Options, RegisterSource, Shared, StartError};
@@ -26,13 +27,22 @@ enum Fate {
     Decided { name: Option<(DeviceNumber, ShortId)>, verdict: Verdict },
 }
 
+impl Fate {
+    fn code(&self) -> Code {
+        match self {
+            Fate::Kept { verdict, .. } | Fate::Decided { verdict, .. } => verdict.code,
+        }
+    }
+}
+
 /// State of the deciding thread.
 pub struct Decider {
     register: RegisterSource,
     pub(crate) lake: Arc<Lake>,
     wal: Wal,
     pub(crate) windows: Windows,
-    quarantine: Quarantine,
+    pub(crate) quarantine: Keeper,
+    pub(crate) duties: Duties,
     metrics: Metrics,
     shared: Arc<Shared>,
     released: u64,
@@ -53,6 +63,7 @@ impl Decider {
         register: RegisterSource,
         lake: Arc<Lake>,
         wal: Wal,
+        duties: Duties,
         metrics: Metrics,
         shared: Arc<Shared>,
     ) -> Result<Decider, StartError> {
@@ -60,8 +71,9 @@ impl Decider {
             register,
             lake,
             wal,
-            windows: Windows::new(Limits::default()),
-            quarantine: Quarantine::open(&options.quarantine)?,
+            windows: Windows::new(Limits { bytes_max: options.windows_bytes_max, ..Limits::default() }),
+            quarantine: Keeper::open(options)?,
+            duties,
             metrics,
             shared,
             released: 0,
@@ -75,6 +87,7 @@ impl Decider {
         let mut is_open = true;
         while is_open {
             self.release();
+            self.duties.look_after(&mut self.windows);
             if !self.lake.has_room() && !self.shared.is_stopping() {
                 // Taking nothing is the back-pressure: the queue fills, the doors say so.
                 std::thread::sleep(PATIENCE);
@@ -124,6 +137,8 @@ impl Decider {
             }
         }
         readings += self.settle(fates.get_mut(written..).unwrap_or_default());
+        let codes = fates.iter().map(Fate::code);
+        self.quarantine.group(&submissions, codes, self.duties.now_us(), &self.metrics.admission);
         self.answer(submissions, fates);
         let took = oldest.map(|oldest| oldest.elapsed()).unwrap_or_default();
         self.metrics.group(readings, took, self.wal.bytes_used());
@@ -156,6 +171,7 @@ impl Decider {
             prev: arrival.prev,
             is_revoked: arrival.gated.standing.is_revoked(),
         };
+        self.windows.arrive(arrival.received_us);
         let lake = &self.lake;
         let look_up = |device: DeviceNumber, boot: BootId, seq| stored_digest(lake, device, boot, seq);
         let code = match self.windows.judge_with(&ask, look_up) {
@@ -164,7 +180,6 @@ impl Decider {
             Ok(Standing::Equivocation) => {
                 let (device, seq) = (arrival.gated.name, arrival.seq);
                 tracing::error!(%device, seq, "equivocation: a second frame under one number");
-                self.quarantine.keep(&arrival.bytes);
                 Code::Equivocation
             }
             Ok(Standing::Revoked) => Code::KeyRevoked,

@@ -11,8 +11,10 @@
 //!
 //! What it is not: no protocol (doors), no cryptography (verify), no file format (wal, lake), no policy about readers.
 
+mod admission_metrics;
 mod check;
 mod decide;
+mod duties;
 mod metrics;
 mod quarantine;
 mod recover;
@@ -34,16 +36,26 @@ use schemas_identity::Register;
 
 use check::{Checking, InOrder};
 pub use decide::Decider;
+use duties::Duties;
+pub use duties::Standings;
 pub use metrics::Metrics;
+pub use quarantine::{Desk, Replay, Replayed};
 pub use recover::Recovered;
+
+/// Refused frames, as the operator's side shows them.
+pub use ingest_quarantine::{Budgets, Entry, Filter, Reason};
 
 /// When a batch is sealed.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Write-ahead log.
     pub wal: ingest_wal::Options,
-    /// Where frames that contradict a stored one are kept.
+    /// Where refused frames are kept that somebody may want back.
     pub quarantine: PathBuf,
+    /// How many of them.
+    pub quarantine_budgets: Budgets,
+    /// Memory of the sequence windows of all devices.
+    pub windows_bytes_max: usize,
     /// Frames of a batch.
     pub seal_frames: u64,
     /// Bytes of frames of a batch.
@@ -98,6 +110,10 @@ pub(crate) struct Shared {
 pub struct Pipeline {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// Where devices stand, live.
+    pub standings: Standings,
+    /// What was refused and kept.
+    pub quarantine: Desk,
     /// What the write-ahead log gave back at start.
     pub recovered: Recovered,
 }
@@ -108,8 +124,17 @@ impl Pipeline {
         let (wal, replay) = Wal::open(options.wal.clone())?;
         let shared = Arc::new(Shared::default());
         let Parts { inbox, register, verifiers, lake, metrics, clock } = parts;
-        let mut decider =
-            Decider::new(&options, register.clone(), lake.clone(), wal, metrics.clone(), shared.clone())?;
+        let (duties, standings) = Duties::new(clock.clone(), metrics.admission.clone());
+        let mut decider = Decider::new(
+            &options,
+            register.clone(),
+            lake.clone(),
+            wal,
+            duties,
+            metrics.clone(),
+            shared.clone(),
+        )?;
+        let quarantine = decider.quarantine.desk(metrics.admission.clone(), clock.clone());
         let recovered = decider.recover(replay)?;
         let checking = Arc::new(Checking::new(inbox, register, clock.clone(), shared.clone()));
         // Each checking thread may have one group on its way and one that waits.
@@ -122,7 +147,7 @@ impl Pipeline {
         threads.push(spawn("decide", move || decider.run(InOrder::new(checked)))?);
         let flags = shared.clone();
         threads.push(spawn("seal", move || sealer::run(&options, &lake, &metrics, &clock, &flags))?);
-        Ok(Pipeline { shared, threads, recovered })
+        Ok(Pipeline { shared, threads, standings, quarantine, recovered })
     }
 
     /// False once the write-ahead log failed: nothing is taken until a restart.
@@ -154,3 +179,6 @@ impl Shared {
         self.failed.store(true, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests;

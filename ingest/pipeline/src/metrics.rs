@@ -5,6 +5,8 @@ use std::time::Duration;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use schemas_frame::Code;
 
+use crate::admission_metrics::AdmissionMetrics;
+
 /// Counters of the pipeline; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -20,6 +22,7 @@ pub struct Metrics {
     wal_bytes: IntGauge,
     tail_frames: IntGauge,
     tail_bytes: IntGauge,
+    pub(crate) admission: AdmissionMetrics,
 }
 
 fn buckets() -> Vec<f64> {
@@ -64,6 +67,7 @@ impl Metrics {
                 "vitalog_pipeline_tail_bytes",
                 "Bytes of frames that wait for the next batch.",
             )?,
+            admission: AdmissionMetrics::register(registry)?,
         };
         registry.register(Box::new(metrics.verdicts.clone()))?;
         for counter in [&metrics.readings, &metrics.groups, &metrics.batches, &metrics.seal_failures] {

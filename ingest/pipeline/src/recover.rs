@@ -32,6 +32,8 @@ fn code_of(byte: u8) -> Code {
 impl Decider {
     /// Restores the windows from the lake, then replays records that no batch covers.
     pub(crate) fn recover(&mut self, replay: ingest_wal::Replay) -> Result<Recovered, StartError> {
+        // Stored ranges do not tell when they arrived: what is missing among them is known since now.
+        self.windows.arrive(self.duties.now_us());
         for range in self.lake.ranges() {
             self.windows.restore(&range);
         }
@@ -61,6 +63,7 @@ impl Decider {
             }
         }
         self.lake.push(chunk);
+        self.windows.begin();
         Ok(recovered)
     }
 
@@ -73,6 +76,7 @@ impl Decider {
             prev: frame.prev(),
             is_revoked: false,
         };
+        self.windows.arrive(received_us);
         self.windows.record(&ask);
         self.windows.place(ask.device, ask.boot, (frame.wall_us(), frame.mono_us()), received_us);
     }

@@ -231,8 +231,7 @@ impl Story {
     fn prove(&mut self) -> anyhow::Result<()> {
         let frame = Frame::parse(&self.frames[2]).map_err(|error| anyhow::anyhow!("{error}"))?;
         let path = format!("/v1/evidence?device={}&boot={}&seq={}", frame.kid(), frame.boot(), frame.seq());
-        let token = self.server().own_token(&self.patient, "PATRQT", Scope::Sql)?;
-        let evidence = self.server().get_bytes(&path, Some(&token))?;
+        let evidence = super::prove::fetch(self.server(), &path, &self.patient)?;
         let key = std::fs::read_to_string(self.directory.join("data/keys/log.pem"))?;
         let key = SecretKey::from_pem(&key)?;
         let log = schemas_evidence::note::NoteKey::log(DEV_ORIGIN, key.public())?;

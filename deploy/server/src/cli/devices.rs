@@ -221,10 +221,36 @@ pub(crate) fn list(arguments: &DevicesArguments) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     for device in answer.body["devices"].as_array().into_iter().flatten() {
-        let bound = if device["bound_now"] == true { "bound" } else { "not bound" };
-        let gaps = device["gaps"].as_array().map_or(0, Vec::len);
-        let text = |name: &str| device[name].as_str().unwrap_or("").to_owned();
-        say(format!("{}  {:12}  {bound}  {gaps} gaps", text("device"), text("model")));
+        say(device_line(device));
     }
     Ok(Exit::Done)
+}
+
+/// One device for a human; `--json` has all of it.
+fn device_line(device: &Value) -> String {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    };
+    let bound = if device["bound_now"] == true { "bound" } else { "not bound" };
+    let open = device["gaps"].as_array().into_iter().flatten().filter(|gap| gap["state"] == "open").count();
+    let offset = match device["clock"]["offset_us"].as_i64() {
+        Some(offset_us) => format!("{:+.1} s", offset_us as f64 / 1e6),
+        None => "-".to_owned(),
+    };
+    let corrected = if device["clock"]["corrected"] == true { " corrected" } else { "" };
+    format!(
+        "{}  {:12}  {bound}  at {} of {}  gaps {open} open {} filled {} closed  chain broken {}  arrived {}  \
+         measured {}  clock {offset}{corrected}",
+        text(&device["device"]),
+        text(&device["model"]),
+        text(&device["position"]["seq"]),
+        text(&device["position"]["boot"]),
+        text(&device["gaps_filled"]),
+        text(&device["gaps_closed"]),
+        text(&device["chain_broken"]),
+        text(&device["last_arrival"]),
+        text(&device["last_measured"]),
+    )
 }

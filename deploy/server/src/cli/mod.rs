@@ -18,6 +18,7 @@ mod key;
 mod offline;
 mod output;
 mod prove;
+mod quarantine;
 mod replay;
 mod serve;
 mod sql;
@@ -66,9 +67,12 @@ enum Command {
         after_help = "Example: vitalog revoke-key did:key:z6Mk... --key maker.pem --compromised-from 2026-01-01T00:00:00Z"
     )]
     RevokeKey(devices::RevokeKeyArguments),
-    /// Devices: keys, bindings, last durable frame, gaps.
+    /// Devices: keys, bindings, last durable frame, gaps, clocks.
     #[command(after_help = "Example: vitalog devices --json")]
     Devices(devices::DevicesArguments),
+    /// Refused frames that are kept; offer them again after a mend.
+    #[command(subcommand, after_help = "Example: vitalog quarantine list --key operator.pem")]
+    Quarantine(quarantine::QuarantineCommand),
     /// Say who wears a device, signed by the wearer and by the device (or a registrar).
     #[command(
         after_help = "Example: vitalog bind --device 0123456789abcdef --subject-key p.pem --device-key d.pem"
@@ -131,6 +135,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Rotate(arguments) => devices::rotate(&arguments),
         Command::RevokeKey(arguments) => devices::revoke_key(&arguments),
         Command::Devices(arguments) => devices::list(&arguments),
+        Command::Quarantine(command) => quarantine::run(&command),
         Command::Bind(arguments) => devices::bind(&arguments),
         Command::Consent(command) => consent::run(&command),
         Command::Token(arguments) => token::run(&arguments),

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Args;
 use schemas_identity::token::Scope;
-use schemas_identity::{BootId, ShortId};
+use schemas_identity::{BootId, SecretKey, ShortId};
 
 use super::{ClientOptions, key};
 use crate::Exit;
+use crate::client::Server;
 
 /// A batch is sealed after some seconds; longer than this is a fault.
 const SEAL_SECONDS_MAX: u64 = 60;
@@ -44,20 +45,7 @@ pub(crate) fn run(arguments: &ProveArguments) -> anyhow::Result<Exit> {
     let server = &arguments.client.server;
     let path =
         format!("/v1/evidence?device={}&boot={}&seq={}", arguments.device, arguments.boot, arguments.seq);
-    let started = Instant::now();
-    let bytes = loop {
-        let token = server.own_token(&key, "PATRQT", Scope::Sql)?;
-        match server.get_bytes(&path, Some(&token)) {
-            Ok(bytes) => break bytes,
-            Err(error) => {
-                let is_early = error.to_string().contains("not-yet");
-                if !is_early || started.elapsed() > Duration::from_secs(SEAL_SECONDS_MAX) {
-                    return Err(error);
-                }
-                std::thread::sleep(Duration::from_millis(250));
-            }
-        }
-    };
+    let bytes = fetch(server, &path, &key)?;
     match &arguments.out {
         Some(path) => {
             std::fs::write(path, &bytes).with_context(|| format!("cannot write {}", path.display()))?
@@ -66,4 +54,21 @@ pub(crate) fn run(arguments: &ProveArguments) -> anyhow::Result<Exit> {
     }
     eprintln!("{} bytes; check with: vitalog-verify evidence FILE --policy POLICY", bytes.len());
     Ok(Exit::Done)
+}
+
+/// Fetches evidence; a frame is provable once its batch is sealed, so this waits a while for that.
+pub(super) fn fetch(server: &Server, path: &str, key: &SecretKey) -> anyhow::Result<Vec<u8>> {
+    let started = Instant::now();
+    loop {
+        let token = server.own_token(key, "PATRQT", Scope::Sql)?;
+        let error = match server.get_bytes(path, Some(&token)) {
+            Ok(bytes) => return Ok(bytes),
+            Err(error) => error,
+        };
+        let is_early = error.to_string().contains("not-yet");
+        if !is_early || started.elapsed() > Duration::from_secs(SEAL_SECONDS_MAX) {
+            return Err(error);
+        }
+        std::thread::sleep(Duration::from_millis(250));
+    }
 }

@@ -13,7 +13,7 @@ use anyhow::Context;
 use ingest_intake::mqtt::{Endpoint, MqttOptions};
 use ingest_intake::{Admission, AdmissionOptions, http as frames_http, tls};
 use ingest_lake::Lake;
-use ingest_pipeline::{Parts, Pipeline};
+use ingest_pipeline::{Desk, Parts, Pipeline, Standings};
 use ingest_statements::Statements;
 use ingest_tlog::FileLog;
 use ingest_verify::hashes::SideBySide;
@@ -32,9 +32,11 @@ use crate::config::{Config, Listen};
 use crate::datadir::{DataDir, write_durable};
 
 mod bridge;
+mod devices;
 mod evidence;
 mod gatekeeper;
 mod listen;
+mod quarantine;
 mod routes;
 mod tables;
 mod verification;
@@ -84,6 +86,8 @@ struct Rooms {
     lake: Arc<Lake>,
     ledger: Arc<dyn Ledger>,
     pipeline: Arc<parking_lot::Mutex<Option<Pipeline>>>,
+    standings: Standings,
+    quarantine: Desk,
     admission: Admission,
     door: DoorState,
     metrics: prometheus::Registry,
@@ -170,8 +174,9 @@ fn open_rooms(config: &Config, is_dev: bool, data: &DataDir) -> anyhow::Result<R
         Pipeline::start(pipeline_options(config, data), parts).context("cannot start the pipeline")?;
     tracing::info!(frames = pipeline.recovered.frames, "write-ahead log replayed");
     let door = open_query_side(config, data, &metrics, &statements, &lake, &ledger, operators)?;
+    let (standings, quarantine) = (pipeline.standings.clone(), pipeline.quarantine.clone());
     let pipeline = Arc::new(parking_lot::Mutex::new(Some(pipeline)));
-    Ok(Rooms { statements, lake, ledger, pipeline, admission, door, metrics })
+    Ok(Rooms { statements, lake, ledger, pipeline, standings, quarantine, admission, door, metrics })
 }
 
 fn pipeline_options(config: &Config, data: &DataDir) -> ingest_pipeline::Options {
@@ -182,7 +187,9 @@ fn pipeline_options(config: &Config, data: &DataDir) -> ingest_pipeline::Options
             free_bytes_min: config.wal.free_bytes_min,
             ..ingest_wal::Options::new(data.folder("wal"))
         },
-        quarantine: data.folder("quarantine").join("equivocation.cborseq"),
+        quarantine: data.folder("quarantine"),
+        quarantine_budgets: ingest_pipeline::Budgets::default(),
+        windows_bytes_max: usize::try_from(config.intake.windows_bytes_max).unwrap_or(usize::MAX),
         seal_frames: config.lake.seal_frames,
         seal_bytes: config.lake.seal_bytes,
         seal_after: Duration::from_secs(config.lake.seal_seconds),
@@ -304,6 +311,9 @@ fn http_routes(
     let shared = Arc::new(routes::Shared {
         statements: rooms.statements,
         lake: rooms.lake,
+        standings: rooms.standings,
+        quarantine: rooms.quarantine,
+        admission: rooms.admission.clone(),
         ledger: rooms.ledger,
         log_directory: data.folder("log"),
         statements_total: routes::statement_counter(&rooms.metrics)?,

@@ -1,5 +1,5 @@
-//! Routes that belong to no single room: statements, devices, the log's own files, health and metrics.
-//! Frames are `ingest-intake`'s, SQL is `query-doors`', evidence is next door.
+//! Routes that belong to no single room: statements, the log's own files, health and metrics.
+//! Frames are `ingest-intake`'s, SQL is `query-doors`'; devices, evidence and the quarantine are next door.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,29 +10,32 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use ingest_intake::Admission;
 use ingest_lake::Lake;
+use ingest_pipeline::{Desk, Standings};
 use ingest_statements::{Receipt, Statements};
 use prometheus::{Encoder, IntCounterVec, Opts, TextEncoder};
 use schemas_evidence::Ledger;
-use schemas_identity::register::Device;
 use schemas_identity::token::Token;
-use schemas_identity::{BootId, Statement, StatementId};
+use schemas_identity::{Statement, StatementId};
 use serde_json::{Value, json};
 
-use super::evidence;
+use super::{devices, evidence, quarantine};
 use crate::client::{now_s, now_us};
 
 /// Largest body of a statement.
 const STATEMENT_BYTES_MAX: usize = 32 << 10;
 /// Statements listed at most.
 const STATEMENTS_LISTED_MAX: usize = 10_000;
-/// Devices listed at most.
-const DEVICES_LISTED_MAX: usize = 10_000;
 
 /// What these routes need.
 pub(crate) struct Shared {
     pub(crate) statements: Arc<Statements>,
     pub(crate) lake: Arc<Lake>,
+    pub(crate) standings: Standings,
+    pub(crate) quarantine: Desk,
+    /// For offering quarantined frames again.
+    pub(crate) admission: Admission,
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) log_directory: PathBuf,
     pub(crate) metrics: prometheus::Registry,
@@ -58,7 +61,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/statements", post(submit).get(list))
         .route("/v1/statements/{id}", get(show))
-        .route("/v1/devices", get(devices))
+        .route("/v1/devices", get(devices::answer))
+        .route("/v1/quarantine", get(quarantine::show))
+        .route("/v1/quarantine/replay", post(quarantine::replay))
         .route("/v1/evidence", get(evidence::answer))
         .route("/log/{*path}", get(log_file))
         .route("/healthz", get(healthz))
@@ -147,63 +152,6 @@ async fn show(State(shared): App, headers: HeaderMap, Path(id): Path<String>) ->
         return absent();
     }
     Json(statement_json(&statement, &receipt)).into_response()
-}
-
-/// Devices that the asker is, made or wears; operators (and everybody with `--dev`) see all.
-async fn devices(State(shared): App, headers: HeaderMap) -> Response {
-    let token = shared.token(&headers);
-    if token.is_none() && !shared.is_dev {
-        return unauthorized();
-    }
-    let register = shared.statements.register();
-    let sees = |device: &Device| {
-        let Some(token) = &token else { return true };
-        let person = register.subject_of(&token.iss);
-        shared.is_dev
-            || register.is_operator(&token.iss)
-            || device.maker == token.iss
-            || device.keys.iter().any(|key| key.key == *token.iss.key())
-            || register.bindings(device.number).iter().any(|binding| binding.subject == person)
-    };
-    let ranges = shared.lake.ranges();
-    let mut listed = Vec::new();
-    for device in register.devices().filter(|device| sees(device)).take(DEVICES_LISTED_MAX) {
-        let keys: Vec<Value> = device
-            .keys
-            .iter()
-            .map(|key| {
-                let revoked = key.revoked.is_some();
-                json!({"short_id": key.key.short_id(), "enrolled_at": key.enrolled_at, "revoked": revoked})
-            })
-            .collect();
-        let (boots, gaps) = standing(ranges.iter().filter(|range| range.device == device.number.0));
-        listed.push(json!({
-            "device": device.first_id, "model": device.model, "maker": device.maker, "keys": keys,
-            "bound_now": register.binding_at(device.number, now_us()).is_some(), "boots": boots, "gaps": gaps,
-        }));
-    }
-    Json(json!({"devices": listed})).into_response()
-}
-
-/// Per boot the highest sequence number, and the missing ones below it, as sealed batches show them.
-fn standing<'r>(runs: impl Iterator<Item = &'r schemas_evidence::DeviceRange>) -> (Vec<Value>, Vec<Value>) {
-    let mut by_boot: std::collections::BTreeMap<[u8; 8], Vec<(u64, u64)>> = std::collections::BTreeMap::new();
-    for run in runs {
-        by_boot.entry(run.boot).or_default().push((run.first, run.last));
-    }
-    let (mut boots, mut gaps) = (Vec::new(), Vec::new());
-    for (boot, mut runs) in by_boot {
-        runs.sort_unstable();
-        let mut next = 0;
-        for (first, last) in runs {
-            if first > next {
-                gaps.push(json!({"boot": BootId(boot), "from": next, "to": first - 1}));
-            }
-            next = next.max(last + 1);
-        }
-        boots.push(json!({"boot": BootId(boot), "highest": next.saturating_sub(1)}));
-    }
-    (boots, gaps)
 }
 
 /// The log's own files, exactly as on disk: checkpoint and tiles (C2SP tlog-tiles).
