@@ -92,13 +92,13 @@ fn mqtt_js() {
 }
 
 /// A Mosquitto on a loopback port; ended when dropped.
-struct Broker {
+pub(crate) struct Broker {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Broker {
-    fn start(directory: &Path) -> Option<Broker> {
+    pub(crate) fn start(directory: &Path) -> Option<Broker> {
         let program = Path::new("/usr/sbin/mosquitto");
         let has_clients = Command::new("mosquitto_pub").arg("--help").output().is_ok();
         if !program.exists() || !has_clients {
@@ -134,12 +134,7 @@ fn a_broker_in_between() {
     let url = format!("mqtt://127.0.0.1:{}", broker.port);
     let server = Server::start_with(directory.path(), &[("VITALOG_BRIDGE_URL", &url)]);
     let key = device(&server, directory.path());
-    let started = Instant::now();
-    while server.metric_or_zero("vitalog_intake_bridge_connected") == 0 {
-        assert!(started.elapsed() < Duration::from_secs(20), "the bridge does not connect");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    std::thread::sleep(Duration::from_millis(300));
+    server.wait_for_bridge();
     let (port, id) = (broker.port.to_string(), key.public().short_id().to_string());
     let verdicts = Command::new("mosquitto_sub")
         .args(["-h", "127.0.0.1", "-p", &port, "-q", "1", "-C", "1", "-W", "15", "-t"])

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 mod clients;
+mod faults;
 mod hostile;
 mod process;
 mod story;

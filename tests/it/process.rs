@@ -156,6 +156,32 @@ impl Server {
         if self.metric_line(name).is_some() { self.metric(name) } else { 0 }
     }
 
+    /// Until the bridge has subscribed.
+    pub(crate) fn wait_for_bridge(&self) {
+        let started = Instant::now();
+        while self.metric_or_zero("vitalog_intake_bridge_connected") == 0 {
+            assert!(started.elapsed() < Duration::from_secs(20), "the bridge does not connect");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+    }
+
+    /// Posts one frame, which may be refused as a whole: the status, and the verdicts' codes if there are any.
+    pub(crate) fn try_post(&self, body: &[u8]) -> (u16, Vec<String>) {
+        let mut answer = ureq::post(format!("{}/v1/frames", self.url))
+            .config()
+            .http_status_as_error(false)
+            .build()
+            .header("content-type", "application/cbor-seq")
+            .send(body)
+            .expect("answer");
+        let status = answer.status().as_u16();
+        let text = answer.body_mut().read_to_string().expect("text");
+        let answer: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let code = |verdict: &serde_json::Value| verdict["code"].as_str().expect("code").to_owned();
+        (status, answer["verdicts"].as_array().into_iter().flatten().map(code).collect())
+    }
+
     /// Posts a body of frames; the verdicts' codes.
     pub(crate) fn post(&self, body: &[u8]) -> Vec<String> {
         let mut answer = ureq::post(format!("{}/v1/frames", self.url))

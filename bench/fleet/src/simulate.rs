@@ -75,6 +75,22 @@ impl Dice {
     }
 }
 
+/// Of so many frames of a backlog one comes twice.
+const TWICE_ONE_IN: u64 = 20;
+
+/// Puts frames in a random order that the seed gives, and some of them in twice.
+pub fn shuffle_backlog(frames: &mut Vec<Vec<u8>>, seed: u64) {
+    let mut dice = Dice(seed);
+    for at in 0..frames.len() {
+        if dice.below(TWICE_ONE_IN) == 0 {
+            frames.push(frames[at].clone());
+        }
+    }
+    for at in (1..frames.len()).rev() {
+        frames.swap(at, dice.below(at as u64 + 1) as usize);
+    }
+}
+
 /// One simulated device.
 #[derive(Debug)]
 pub struct Device {
@@ -231,6 +247,22 @@ impl Device {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // Guarantee: a shuffled backlog has every frame, about one in twenty of them twice, and the same order for a seed.
+    #[test]
+    fn a_backlog_loses_nothing() {
+        let frames: Vec<Vec<u8>> = (0..2_000u16).map(|at| at.to_le_bytes().to_vec()).collect();
+        let mut shuffled = frames.clone();
+        shuffle_backlog(&mut shuffled, 5);
+        assert!((2_050..2_150).contains(&shuffled.len()), "{}", shuffled.len());
+        assert_ne!(shuffled[..2_000], frames[..]);
+        let mut again = frames.clone();
+        shuffle_backlog(&mut again, 5);
+        assert_eq!(shuffled, again);
+        shuffled.sort_by_key(|frame| u16::from_le_bytes([frame[0], frame[1]]));
+        shuffled.dedup();
+        assert_eq!(shuffled, frames);
+    }
 
     /// Guarantee: a seed replays everything, faults included; without faults every frame is good and in order.
     #[test]

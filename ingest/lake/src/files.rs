@@ -16,7 +16,7 @@ use schemas_evidence::{FileKind, FileRef};
 use crate::LakeError;
 
 /// Rows of a row group of samples.
-const SCALAR_ROW_GROUP: usize = 256 << 10;
+const SCALAR_ROW_GROUP: usize = 1 << 20;
 /// Series of a row group of waves: a row holds many samples.
 const WAVE_ROW_GROUP: usize = 8 << 10;
 /// Frames of a row group.

@@ -10,7 +10,7 @@ use bench_fleet::e4::{self, Recording};
 use bench_fleet::keys::{Keyring, Person};
 use bench_fleet::mqtt::{MqttSendOptions, MqttSender};
 use bench_fleet::send::{HttpSender, SendOptions, Tally};
-use bench_fleet::simulate::{Fault, Fleet};
+use bench_fleet::simulate::{Fault, Fleet, shuffle_backlog};
 use bench_fleet::table::{self, Map};
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -62,6 +62,10 @@ pub(crate) struct ReplayOptions {
     /// As slowly as they were recorded, all people at once: a frame leaves when its last reading was taken.
     #[arg(long)]
     realtime: bool,
+    /// Each person's frames in a random order that this seed gives, one in twenty of them twice: a backlog as phones and
+    /// gateways bring it.
+    #[arg(long, conflicts_with = "realtime")]
+    shuffle: Option<u64>,
     /// Seconds of readings in a frame, 5 to 60.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(5..=60))]
     seconds: u32,
@@ -231,7 +235,10 @@ pub(crate) fn run(command: &ReplayCommand) -> anyhow::Result<Exit> {
         return summary(client, &sent);
     }
     for (recording, person, carrier) in &streams {
-        let frames = recording.frames(&person.device, person.boot, arguments.seconds)?;
+        let mut frames = recording.frames(&person.device, person.boot, arguments.seconds)?;
+        if let Some(seed) = arguments.shuffle {
+            shuffle_backlog(&mut frames, seed);
+        }
         let bar = bar(frames.len(), &recording.name);
         sent.tally.add(&carrier.send(&frames, &mut |done| bar.inc(done))?);
         bar.finish_and_clear();
