@@ -38,16 +38,27 @@ impl Lake {
         if chunks.is_empty() {
             return Ok(None);
         }
-        let manifest = self.write(&chunks)?;
+        let manifest = self.written(&chunks)?;
         let entry = manifest
             .entry()
             .map_err(|source| LakeError::Manifest { batch: manifest.batch.clone(), source })?;
         let entry_index = self.ledger.append(&[entry])?.first().copied().unwrap_or(0);
         let bytes = manifest.files.iter().map(|file| file.bytes).sum();
         let covered_to = manifest.wal_to;
-        let batch = Arc::new(SealedBatch { manifest, entry_index });
+        let batch = Arc::new(SealedBatch { manifest: manifest.as_ref().clone(), entry_index });
         self.thaw(batch.clone());
         Ok(Some(Sealed { batch, covered_to, bytes }))
+    }
+
+    /// The batch's files, written once: after a failed append the log may name them, so that a second attempt must not
+    /// touch them, and its own failure (a full disk) must not sweep them away.
+    fn written(&self, chunks: &[Arc<Chunk>]) -> Result<Arc<BatchManifest>, LakeError> {
+        if let Some(manifest) = self.state.lock().tail.written() {
+            return Ok(manifest);
+        }
+        let manifest = Arc::new(self.write(chunks)?);
+        self.state.lock().tail.set_written(manifest.clone());
+        Ok(manifest)
     }
 
     fn thaw(&self, batch: Arc<SealedBatch>) {
