@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ingest_devices::{Ask, Limits, New, Standing, Windows, most_telling};
 use ingest_intake::{Reply, Submission};
 use ingest_lake::{Admitted, Lake, LakeError};
@@ -21,15 +22,25 @@ const GROUP_FRAMES_MAX: usize = 16_384;
 
 /// A frame that is to be kept, or its verdict.
 enum Fate {
-    Kept { admitted: Admitted, name: ShortId, verdict: Verdict, readings: u64 },
-    Decided { name: Option<(DeviceNumber, ShortId)>, verdict: Verdict },
+    Kept {
+        admitted: Admitted,
+        name: ShortId,
+        verdict: Verdict,
+        readings: u64,
+    },
+    /// `evidence` is a frame that contradicts another one.
+    Decided {
+        name: Option<(DeviceNumber, ShortId)>,
+        verdict: Verdict,
+        evidence: Option<Bytes>,
+    },
 }
 
 /// State of the deciding thread.
 pub struct Decider {
     register: RegisterSource,
     pub(crate) lake: Arc<Lake>,
-    wal: Wal,
+    pub(crate) wal: Wal,
     pub(crate) windows: Windows,
     quarantine: Quarantine,
     metrics: Metrics,
@@ -91,7 +102,7 @@ impl Decider {
         }
     }
 
-    fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         let covered = self.lake.covered();
         if covered <= self.released {
             return;
@@ -103,7 +114,7 @@ impl Decider {
     }
 
     /// Some groups: all of their frames are judged, made durable together, and answered.
-    fn decide(&mut self, groups: &mut Vec<Group>) {
+    pub(crate) fn decide(&mut self, groups: &mut Vec<Group>) {
         let register = (self.register)();
         let oldest = groups.iter().map(|group| group.taken_at).min();
         let mut submissions = Vec::new();
@@ -133,6 +144,7 @@ impl Decider {
         match self.write(fates) {
             Ok(readings) => {
                 self.is_refusing = false;
+                self.keep_evidence(fates);
                 readings
             }
             Err(error) => {
@@ -145,7 +157,7 @@ impl Decider {
     fn judge(&mut self, register: &Register, checked: Checked) -> Fate {
         let arrival = match checked {
             Checked::Arrived(arrival) => *arrival,
-            Checked::Refused(verdict) => return Fate::Decided { name: None, verdict },
+            Checked::Refused(verdict) => return Fate::Decided { name: None, verdict, evidence: None },
         };
         let ask = Ask {
             device: arrival.gated.device,
@@ -160,12 +172,7 @@ impl Decider {
         let code = match self.windows.judge_with(&ask, look_up) {
             Ok(Standing::New(new)) => return self.keep(register, arrival, new),
             Ok(Standing::Dup) => Code::Dup,
-            Ok(Standing::Equivocation) => {
-                let (device, seq) = (arrival.gated.name, arrival.seq);
-                tracing::error!(%device, seq, "equivocation: a second frame under one number");
-                self.quarantine.keep(&arrival.bytes);
-                Code::Equivocation
-            }
+            Ok(Standing::Equivocation) => Code::Equivocation,
             Ok(Standing::Revoked) => Code::KeyRevoked,
             Ok(Standing::SeqOld) => Code::SeqOld,
             Ok(Standing::NeedsLookup) => Code::RetryAfter,
@@ -175,7 +182,8 @@ impl Decider {
             }
         };
         let name = Some((arrival.gated.device, arrival.gated.name));
-        Fate::Decided { name, verdict: arrival.verdict(code, 0) }
+        let evidence = (code == Code::Equivocation).then(|| arrival.bytes.clone());
+        Fate::Decided { name, verdict: arrival.verdict(code, 0), evidence }
     }
 
     fn keep(&mut self, register: &Register, arrival: Arrival, new: New) -> Fate {
@@ -243,6 +251,25 @@ impl Decider {
         Ok(total)
     }
 
+    /// Keeps the frames that contradict one which is durable now. Without their evidence they are not refused for good.
+    fn keep_evidence(&mut self, fates: &mut [Fate]) {
+        let mut frames: Vec<&[u8]> = Vec::new();
+        for fate in fates.iter() {
+            if let Fate::Decided { evidence: Some(frame), verdict, name } = fate {
+                let device = name.map(|(_, name)| name);
+                tracing::error!(?device, seq = verdict.seq, "equivocation: a second frame under one number");
+                frames.push(frame);
+            }
+        }
+        let Err(error) = self.quarantine.keep(&frames) else { return };
+        tracing::error!(%error, "cannot write to the quarantine");
+        for fate in fates {
+            if let Fate::Decided { evidence: Some(_), verdict, .. } = fate {
+                retry(verdict);
+            }
+        }
+    }
+
     fn refuse_all(&mut self, fates: &mut [Fate], error: &WalError) {
         self.windows.rollback();
         if !error.is_recoverable() {
@@ -253,12 +280,10 @@ impl Decider {
             tracing::error!(%error, "write-ahead log refused frames: senders are asked to wait");
         }
         for fate in fates {
-            let (Fate::Kept { verdict, .. } | Fate::Decided { verdict, .. }) = fate;
-            // A duplicate may be one of a frame that was just refused here.
-            if verdict.code.is_kept() || verdict.code == Code::Dup {
-                verdict.code = Code::RetryAfter;
-                verdict.flags = 0;
-                verdict.hint = hint_of(Code::RetryAfter);
+            match fate {
+                // What was judged beside frames that were just refused here may have been judged by them.
+                Fate::Kept { verdict, .. } | Fate::Decided { verdict, name: Some(_), .. } => retry(verdict),
+                Fate::Decided { name: None, .. } => {}
             }
         }
     }
@@ -271,7 +296,9 @@ impl Decider {
             for fate in fates.by_ref().take(submission.frames.len()) {
                 let (verdict, device) = match fate {
                     Fate::Kept { verdict, admitted, name, .. } => (verdict, Some((admitted.device, name))),
-                    Fate::Decided { verdict, name } => (verdict, name.map(|(number, name)| (number.0, name))),
+                    Fate::Decided { verdict, name, .. } => {
+                        (verdict, name.map(|(number, name)| (number.0, name)))
+                    }
                 };
                 self.metrics.verdict(verdict.code);
                 touched.extend(device);
@@ -284,6 +311,13 @@ impl Decider {
             submission.reply.send(Reply { verdicts, reports });
         }
     }
+}
+
+/// Takes a verdict back: the sender is to send the same frame again.
+fn retry(verdict: &mut Verdict) {
+    verdict.code = Code::RetryAfter;
+    verdict.flags = 0;
+    verdict.hint = hint_of(Code::RetryAfter);
 }
 
 /// What a frame costs in the write-ahead log if it is kept.

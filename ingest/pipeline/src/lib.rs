@@ -154,3 +154,6 @@ impl Shared {
         self.failed.store(true, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests;
