@@ -9,7 +9,7 @@ use super::disks::LedgerFault;
 use super::world::World;
 
 /// Seeds of an ordinary test run.
-const SEEDS: Range<u64> = 0..300;
+const SEEDS: Range<u64> = 0..250;
 /// Things that happen in one run.
 const EVENTS: usize = 70;
 /// Rounds in which everything must be accepted once nothing fails any more.
@@ -57,16 +57,16 @@ impl World {
     fn event(&mut self) {
         self.now_us += self.dice.below(20_000_000) as i64;
         match self.dice.below(100) {
-            0..=34 => self.send(),
-            35..=46 => {
+            0..=38 => self.send(),
+            39..=46 => {
                 self.check();
             }
             47..=64 => {
                 self.check();
                 self.decide();
             }
-            65..=73 => self.seal(),
-            74..=80 => self.tidy(),
+            65..=74 => self.seal(),
+            75..=80 => self.tidy(),
             81..=84 => self.plug.die_in(1 + self.dice.below(60) as u64),
             85 => self.plug.die(),
             86..=87 => self.restart_in_order(),
@@ -112,7 +112,7 @@ impl World {
 
     /// One submission: new frames, some sent again, some that contradict.
     fn send(&mut self) {
-        let count = 1 + self.dice.below(3);
+        let count = 1 + self.dice.below(8);
         let mut frames = Vec::new();
         let made = self.senders.make(&mut self.dice, self.now_us, count);
         let mut desk = self.desk.lock();

@@ -71,8 +71,9 @@ impl World {
         let desk: Arc<Mutex<Desk>> = Arc::default();
         let on_death = desk.clone();
         plug.at_death(Arc::new(move || on_death.lock().hang_up()));
-        let segment_bytes = [6 << 10, 12 << 10, 40 << 10][dice.below(3)];
-        let segments = 2 + dice.below(6) as u64;
+        // Small, so that segments are many: full ones, spare ones, several released at once.
+        let segment_bytes = [6 << 10, 6 << 10, 6 << 10, 40 << 10][dice.below(4)];
+        let segments = 2 + dice.below(12) as u64;
         let wal_options = ingest_wal::Options {
             dir: "unused".into(),
             segment_bytes,
