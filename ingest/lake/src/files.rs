@@ -1,9 +1,9 @@
 //! Files that survive: Parquet written to a temporary name, hashed on the way, synced, renamed, and the directory synced.
 //! Needed because neither `parquet` nor `object_store` ever syncs anything.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType, UInt32Type};
@@ -14,6 +14,7 @@ use parquet::schema::types::ColumnPath;
 use schemas_evidence::{FileKind, FileRef};
 
 use crate::LakeError;
+use crate::disk::{Disk, NewFile};
 
 /// Rows of a row group of samples.
 const SCALAR_ROW_GROUP: usize = 1 << 20;
@@ -102,10 +103,9 @@ fn suffix(kind: FileKind) -> &'static str {
 /// One Parquet file of a batch while it is written, slice by slice.
 pub(crate) struct TableWriter {
     kind: FileKind,
+    disk: Disk,
     name: String,
-    temporary: PathBuf,
-    path: PathBuf,
-    writer: ArrowWriter<Hashing<BufWriter<File>>>,
+    writer: ArrowWriter<Hashing<BufWriter<NewFile>>>,
     found: Found,
 }
 
@@ -148,18 +148,16 @@ impl Found {
 impl TableWriter {
     /// Begins the file under a temporary name.
     pub(crate) fn create(
-        directory: &Path,
+        disk: &Disk,
         batch_id: &str,
         kind: FileKind,
         schema: SchemaRef,
     ) -> Result<TableWriter, LakeError> {
         let name = format!("{batch_id}.{}.parquet", suffix(kind));
-        let (path, temporary) = (directory.join(&name), directory.join(format!("{name}.tmp")));
-        let file =
-            File::create(&temporary).map_err(|source| LakeError::Io { path: temporary.clone(), source })?;
+        let file = disk.create(&temporary(&name))?;
         let sink = Hashing { inner: BufWriter::new(file), hasher: blake3::Hasher::new(), bytes: 0 };
         let writer = ArrowWriter::try_new(sink, schema, Some(properties(kind)))?;
-        Ok(TableWriter { kind, name, temporary, path, writer, found: Found::default() })
+        Ok(TableWriter { kind, disk: disk.clone(), name, writer, found: Found::default() })
     }
 
     /// Adds rows.
@@ -168,21 +166,21 @@ impl TableWriter {
         Ok(self.writer.write(rows)?)
     }
 
-    /// Makes the file durable under its name (its directory entry is synced by [`sync_directory`], once per batch).
+    /// Makes the file durable under its name (its directory entry is synced by [`Disk::sync_dir`], once per batch).
     /// A file without rows is not made.
     pub(crate) fn finish(self) -> Result<Option<FileRef>, LakeError> {
-        let TableWriter { kind, name, temporary, path, writer, found } = self;
-        let io = |source| LakeError::Io { path: temporary.clone(), source };
+        let TableWriter { kind, disk, name, writer, found } = self;
+        let io = |source| LakeError::Io { path: disk.path(&temporary(&name)), source };
         let mut sink = writer.into_inner()?;
         if found.rows == 0 {
             drop(sink);
-            fs::remove_file(&temporary).map_err(io)?;
+            disk.remove(&temporary(&name))?;
             return Ok(None);
         }
         sink.flush().map_err(io)?;
         let file = sink.inner.into_inner().map_err(|error| io(error.into_error()))?;
-        file.sync_all().map_err(io)?;
-        fs::rename(&temporary, &path).map_err(io)?;
+        file.sync()?;
+        disk.rename(&temporary(&name), &name)?;
         let (device_min, device_max) = found.devices.unwrap_or_default();
         let (ts_min_us, ts_max_us) = found.times_us.unwrap_or_default();
         let (blake3, bytes, rows) = (*sink.hasher.finalize().as_bytes(), sink.bytes, found.rows);
@@ -190,20 +188,17 @@ impl TableWriter {
     }
 }
 
-/// Writes a small file durably under its final name.
-pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), LakeError> {
-    let temporary = PathBuf::from(format!("{}.tmp", path.display()));
-    let io = |source| LakeError::Io { path: temporary.clone(), source };
-    let mut file = File::create(&temporary).map_err(io)?;
-    file.write_all(bytes).map_err(io)?;
-    file.sync_all().map_err(io)?;
-    fs::rename(&temporary, path).map_err(io)
+/// Writes a small file under its final name, its content durable; the name is by [`Disk::sync_dir`].
+pub(crate) fn write_bytes(disk: &Disk, name: &str, bytes: &[u8]) -> Result<(), LakeError> {
+    let mut file = disk.create(&temporary(name))?;
+    file.write_all(bytes).map_err(|source| LakeError::Io { path: disk.path(&temporary(name)), source })?;
+    file.sync()?;
+    disk.rename(&temporary(name), name)
 }
 
-/// Makes the renames of a batch durable.
-pub(crate) fn sync_directory(directory: &Path) -> Result<(), LakeError> {
-    let io = |source| LakeError::Io { path: directory.to_owned(), source };
-    File::open(directory).map_err(io)?.sync_all().map_err(io)
+/// The name of a file that is not finished.
+fn temporary(name: &str) -> String {
+    format!("{name}.tmp")
 }
 
 /// BLAKE3 of a file, read in pieces.

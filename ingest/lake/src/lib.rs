@@ -17,6 +17,7 @@
 //! What it is not: it verifies no signature, decides nothing about people, and knows no SQL.
 
 mod audit;
+mod disk;
 mod error;
 mod files;
 mod find;
@@ -39,10 +40,12 @@ use parking_lot::Mutex;
 use schemas_evidence::{Blake3Frames, DeviceRange, FrameHasher, Ledger};
 use schemas_frame::{Code, Frame};
 
+use disk::Disk;
 use find::Recent;
 use tail::{Chunk, Tail};
 
 pub use audit::{Finding, Progress, audit};
+pub use disk::{Change, Faults};
 pub use error::LakeError;
 pub use find::{Place, StoredFrame};
 pub use rows::{Rows, rows};
@@ -62,12 +65,15 @@ pub struct Options {
     pub tail_bytes_max: u64,
     /// Hashes frames and trees; the default does so one by one.
     pub hasher: Arc<dyn FrameHasher>,
+    /// Stands before each change of the directory; for simulations, `None` in production.
+    pub faults: Option<Arc<dyn Faults>>,
 }
 
 impl Options {
     /// Defaults in a directory.
     pub fn new(dir: impl Into<PathBuf>) -> Options {
-        Options { dir: dir.into(), tail_bytes_max: TAIL_BYTES_MAX, hasher: Arc::new(Blake3Frames) }
+        let hasher = Arc::new(Blake3Frames);
+        Options { dir: dir.into(), tail_bytes_max: TAIL_BYTES_MAX, hasher, faults: None }
     }
 }
 
@@ -120,6 +126,11 @@ impl Lake {
     /// Directory of the files.
     pub fn directory(&self) -> &Path {
         &self.options.dir
+    }
+
+    /// The directory as something that is changed.
+    pub(crate) fn disk(&self) -> Disk {
+        Disk::new(&self.options.dir, self.options.faults.clone())
     }
 
     /// WAL positions below this are in sealed batches.

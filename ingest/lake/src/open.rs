@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 use parking_lot::Mutex;
 use schemas_evidence::{BatchManifest, Entry, Ledger};
 
+use crate::disk::Disk;
 use crate::seal::manifest_name;
 use crate::tail::Tail;
 use crate::view::SealedBatch;
@@ -61,7 +62,8 @@ impl Lake {
     /// [`crate::audit`]; a missing file is an error here too.
     pub fn open(options: Options, ledger: Arc<dyn Ledger>) -> Result<Lake, LakeError> {
         let directory = options.dir.clone();
-        fs::create_dir_all(&directory).map_err(|source| LakeError::Io { path: directory.clone(), source })?;
+        let disk = Disk::new(&directory, options.faults.clone());
+        disk.make()?;
         let mut batches = Vec::new();
         for named in named_batches(ledger.as_ref())? {
             let manifest = manifest_of(&directory, &named)?;
@@ -73,7 +75,7 @@ impl Lake {
             }
             batches.push(Arc::new(SealedBatch { manifest, entry_index: named.index }));
         }
-        sweep_leftovers(&directory, &batches)?;
+        sweep_leftovers(&disk, &batches)?;
         let covered = batches.iter().map(|batch| batch.manifest.wal_to).max().unwrap_or(0);
         let log_size = batches.last().map_or(0, |batch| batch.entry_index + 1);
         Ok(Lake {
@@ -88,20 +90,17 @@ impl Lake {
 }
 
 /// Removes what an interrupted seal left: temporary files, and files of batches without an entry.
-fn sweep_leftovers(directory: &Path, batches: &[Arc<SealedBatch>]) -> Result<(), LakeError> {
+fn sweep_leftovers(disk: &Disk, batches: &[Arc<SealedBatch>]) -> Result<(), LakeError> {
     let mut known: HashSet<String> = HashSet::new();
     for batch in batches {
         known.insert(manifest_name(&batch.manifest.batch));
         known.extend(batch.manifest.files.iter().map(|file| file.name.clone()));
     }
-    let io = |source| LakeError::Io { path: directory.to_owned(), source };
-    for entry in fs::read_dir(directory).map_err(io)? {
-        let entry = entry.map_err(io)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+    for name in disk.names()? {
         let ours = name.ends_with(".parquet") || name.ends_with(".manifest.json") || name.ends_with(".tmp");
         if ours && !known.contains(&name) {
             tracing::warn!(file = name, "removing a leftover of an interrupted seal");
-            fs::remove_file(entry.path()).map_err(|source| LakeError::Io { path: entry.path(), source })?;
+            disk.remove(&name)?;
         }
     }
     Ok(())

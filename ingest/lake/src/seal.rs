@@ -1,6 +1,5 @@
 //! Sealing: the tail becomes a batch. Pushes go on meanwhile; readers see the rows all the time.
 
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -39,16 +38,27 @@ impl Lake {
         if chunks.is_empty() {
             return Ok(None);
         }
-        let manifest = self.write(&chunks)?;
+        let manifest = self.written(&chunks)?;
         let entry = manifest
             .entry()
             .map_err(|source| LakeError::Manifest { batch: manifest.batch.clone(), source })?;
         let entry_index = self.ledger.append(&[entry])?.first().copied().unwrap_or(0);
         let bytes = manifest.files.iter().map(|file| file.bytes).sum();
         let covered_to = manifest.wal_to;
-        let batch = Arc::new(SealedBatch { manifest, entry_index });
+        let batch = Arc::new(SealedBatch { manifest: manifest.as_ref().clone(), entry_index });
         self.thaw(batch.clone());
         Ok(Some(Sealed { batch, covered_to, bytes }))
+    }
+
+    /// The batch's files, written once: after a failed append the log may name them, so that a second attempt must not
+    /// touch them, and its own failure (a full disk) must not sweep them away.
+    fn written(&self, chunks: &[Arc<Chunk>]) -> Result<Arc<BatchManifest>, LakeError> {
+        if let Some(manifest) = self.state.lock().tail.written() {
+            return Ok(manifest);
+        }
+        let manifest = Arc::new(self.write(chunks)?);
+        self.state.lock().tail.set_written(manifest.clone());
+        Ok(manifest)
     }
 
     fn thaw(&self, batch: Arc<SealedBatch>) {
@@ -99,7 +109,8 @@ impl Lake {
         digests: &[[u8; 16]],
         blocks: &[Hash32],
     ) -> Result<Vec<FileRef>, LakeError> {
-        let create = |kind, schema| TableWriter::create(&self.options.dir, batch, kind, schema);
+        let disk = self.disk();
+        let create = |kind, schema| TableWriter::create(&disk, batch, kind, schema);
         let mut files = Vec::with_capacity(3);
         let mut scalar = create(FileKind::Scalar, columns::stored_scalar_schema())?;
         layout.scalar_slices(&mut |rows| scalar.write(&rows))?;
@@ -116,20 +127,20 @@ impl Lake {
     }
 
     fn write_manifest(&self, manifest: &BatchManifest) -> Result<(), LakeError> {
-        let directory = &self.options.dir;
+        let disk = self.disk();
         let bytes = manifest
             .to_bytes()
             .map_err(|source| LakeError::Manifest { batch: manifest.batch.clone(), source })?;
-        files::write_bytes(&directory.join(manifest_name(&manifest.batch)), &bytes)?;
-        files::sync_directory(directory)
+        files::write_bytes(&disk, &manifest_name(&manifest.batch), &bytes)?;
+        disk.sync_dir()
     }
 
     /// Gives the space of a failed attempt back; what cannot be removed now is swept at the next open.
     fn sweep(&self, batch: &str) {
-        let Ok(entries) = fs::read_dir(&self.options.dir) else { return };
-        for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(batch) {
-                let _ = fs::remove_file(entry.path());
+        let disk = self.disk();
+        for name in disk.names().unwrap_or_default() {
+            if name.starts_with(batch) {
+                let _ = disk.remove(&name);
             }
         }
     }

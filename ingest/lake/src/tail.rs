@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use arrow::error::ArrowError;
+use schemas_evidence::BatchManifest;
 
 use crate::Admitted;
 use crate::rows::{Rows, rows};
@@ -59,6 +60,8 @@ impl Held {
 pub(crate) struct Tail {
     frozen: Vec<Arc<Chunk>>,
     frozen_held: Held,
+    /// The frozen frames' batch, once its files are durable.
+    written: Option<Arc<BatchManifest>>,
     closed: Vec<Arc<Chunk>>,
     open: Vec<Admitted>,
     active_held: Held,
@@ -108,8 +111,19 @@ impl Tail {
         self.frozen.clone()
     }
 
+    /// The frozen frames' batch, if an earlier attempt got as far as the log.
+    pub(crate) fn written(&self) -> Option<Arc<BatchManifest>> {
+        self.written.clone()
+    }
+
+    /// From here on the log may name the batch: its files are neither written again nor swept.
+    pub(crate) fn set_written(&mut self, manifest: Arc<BatchManifest>) {
+        self.written = Some(manifest);
+    }
+
     /// The frozen frames are in a batch now.
     pub(crate) fn thaw(&mut self) {
+        self.written = None;
         self.frozen = Vec::new();
         self.frozen_held = Held::default();
     }

@@ -146,7 +146,7 @@ impl InOrder {
     }
 }
 
-fn check(
+pub(crate) fn check(
     register: &Register,
     verifier: &dyn Verifier,
     received_us: i64,

@@ -33,13 +33,19 @@ impl Fate {
             Fate::Kept { verdict, .. } | Fate::Decided { verdict, .. } => verdict.code,
         }
     }
+
+    fn verdict_mut(&mut self) -> &mut Verdict {
+        match self {
+            Fate::Kept { verdict, .. } | Fate::Decided { verdict, .. } => verdict,
+        }
+    }
 }
 
 /// State of the deciding thread.
 pub struct Decider {
     register: RegisterSource,
     pub(crate) lake: Arc<Lake>,
-    wal: Wal,
+    pub(crate) wal: Wal,
     pub(crate) windows: Windows,
     pub(crate) quarantine: Keeper,
     pub(crate) duties: Duties,
@@ -105,7 +111,7 @@ impl Decider {
         }
     }
 
-    fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         let covered = self.lake.covered();
         if covered <= self.released {
             return;
@@ -117,7 +123,7 @@ impl Decider {
     }
 
     /// Some groups: all of their frames are judged, made durable together, and answered.
-    fn decide(&mut self, groups: &mut Vec<Group>) {
+    pub(crate) fn decide(&mut self, groups: &mut Vec<Group>) {
         let register = (self.register)();
         let oldest = groups.iter().map(|group| group.taken_at).min();
         let mut submissions = Vec::new();
@@ -138,7 +144,13 @@ impl Decider {
         }
         readings += self.settle(fates.get_mut(written..).unwrap_or_default());
         let codes = fates.iter().map(Fate::code);
-        self.quarantine.group(&submissions, codes, self.duties.now_us(), &self.metrics.admission);
+        let is_kept =
+            self.quarantine.group(&submissions, codes, self.duties.now_us(), &self.metrics.admission);
+        if !is_kept {
+            // Without its evidence a contradiction is not refused for good.
+            let contradictions = fates.iter_mut().filter(|fate| fate.code() == Code::Equivocation);
+            contradictions.for_each(|fate| retry(fate.verdict_mut()));
+        }
         self.answer(submissions, fates);
         let took = oldest.map(|oldest| oldest.elapsed()).unwrap_or_default();
         self.metrics.group(readings, took, self.wal.bytes_used());
@@ -269,12 +281,10 @@ impl Decider {
             tracing::error!(%error, "write-ahead log refused frames: senders are asked to wait");
         }
         for fate in fates {
-            let (Fate::Kept { verdict, .. } | Fate::Decided { verdict, .. }) = fate;
-            // A duplicate may be one of a frame that was just refused here.
-            if verdict.code.is_kept() || verdict.code == Code::Dup {
-                verdict.code = Code::RetryAfter;
-                verdict.flags = 0;
-                verdict.hint = hint_of(Code::RetryAfter);
+            match fate {
+                // What was judged beside frames that were just refused here may have been judged by them.
+                Fate::Kept { verdict, .. } | Fate::Decided { verdict, name: Some(_), .. } => retry(verdict),
+                Fate::Decided { name: None, .. } => {}
             }
         }
     }
@@ -303,6 +313,13 @@ impl Decider {
             submission.reply.send_with(Reply { verdicts, reports }, &mut rooms);
         }
     }
+}
+
+/// Takes a verdict back: the sender is to send the same frame again.
+fn retry(verdict: &mut Verdict) {
+    verdict.code = Code::RetryAfter;
+    verdict.flags = 0;
+    verdict.hint = hint_of(Code::RetryAfter);
 }
 
 /// What a frame costs in the write-ahead log if it is kept.

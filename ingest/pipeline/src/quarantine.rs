@@ -38,15 +38,16 @@ impl Keeper {
         Desk { store: self.store.clone(), metrics, clock }
     }
 
-    /// Keeps the refused frames of a group; `codes` has one code per frame, in order.
+    /// Keeps the refused frames of a group; `codes` has one code per frame, in order. False if the system failed: then
+    /// nothing may be told that rests on a frame being kept.
     pub(crate) fn group(
         &self,
         submissions: &[Submission],
         codes: impl Iterator<Item = Code>,
         now_us: i64,
         metrics: &AdmissionMetrics,
-    ) {
-        let mut store = None;
+    ) -> bool {
+        let (mut store, mut is_kept) = (None, true);
         let frames = submissions
             .iter()
             .flat_map(|submission| submission.frames.iter().map(|frame| (frame, submission.via.door)));
@@ -64,14 +65,19 @@ impl Keeper {
                         );
                     }
                 }
-                Err(error) => tracing::error!(%error, %code, "cannot write to the quarantine"),
+                Err(error) => {
+                    is_kept = false;
+                    tracing::error!(%error, %code, "cannot write to the quarantine");
+                }
             }
         }
-        let Some(mut store) = store else { return };
+        let Some(mut store) = store else { return is_kept };
         if let Err(error) = store.flush() {
+            is_kept = false;
             tracing::error!(%error, "cannot write to the quarantine: refused frames of a group are not kept");
         }
         metrics.shelves(&store);
+        is_kept
     }
 }
 

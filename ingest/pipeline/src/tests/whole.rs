@@ -13,7 +13,7 @@ use schemas_frame::{Code, FrameBuilder, OutSeries, OutValues, Reference, Scale};
 use schemas_identity::statement::{Body, Enrol, Maker, Statement, proof_of_possession, sign};
 use schemas_identity::{BootId, DeviceNumber, Register, SecretKey};
 
-use super::*;
+use crate::*;
 
 const ORIGIN: &str = "example.org/log";
 /// 2026-03-01T00:00:00Z.
