@@ -9,6 +9,7 @@
 //! world.rs        the machine: real queue, checks, deciding thread, log and lake, step by step
 //! invariants.rs   what must hold after each restart
 //! sim.rs          a run of one seed, many seeds, replay
+//! lost.rs         a write-ahead log that is gone, or parts of it
 //! ```
 
 mod desk;
@@ -16,6 +17,7 @@ mod dice;
 mod disks;
 mod fleet;
 mod invariants;
+mod lost;
 mod plug;
 mod sim;
 mod world;
