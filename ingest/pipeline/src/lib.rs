@@ -94,6 +94,19 @@ pub enum StartError {
     /// Recovered frames cannot be put into the lake.
     #[error(transparent)]
     Lake(#[from] ingest_lake::LakeError),
+    /// Records that no batch covers are gone from the write-ahead log.
+    #[error(
+        "batches hold positions up to {covered}, the write-ahead log {first}..{next}: acknowledged frames are missing; \
+         put its files back, or take them all away to go on without those frames"
+    )]
+    Missing {
+        /// First position in the write-ahead log.
+        first: u64,
+        /// Position after its last.
+        next: u64,
+        /// Positions below this are in batches.
+        covered: u64,
+    },
     /// The system gives no thread or no directory.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -121,9 +134,9 @@ pub struct Pipeline {
 impl Pipeline {
     /// Replays the write-ahead log, then starts the threads.
     pub fn start(options: Options, parts: Parts) -> Result<Pipeline, StartError> {
-        let (wal, replay) = Wal::open(options.wal.clone())?;
-        let shared = Arc::new(Shared::default());
         let Parts { inbox, register, verifiers, lake, metrics, clock } = parts;
+        let (wal, replay) = Wal::open(recover::wal_options(&options, &lake))?;
+        let shared = Arc::new(Shared::default());
         let (duties, standings) = Duties::new(clock.clone(), metrics.admission.clone());
         let mut decider = Decider::new(
             &options,
@@ -150,7 +163,7 @@ impl Pipeline {
         Ok(Pipeline { shared, threads, standings, quarantine, recovered })
     }
 
-    /// False once the write-ahead log failed: nothing is taken until a restart.
+    /// False once the write-ahead log or the ledger failed: only a restart helps.
     pub fn is_healthy(&self) -> bool {
         !self.shared.failed.load(Ordering::Acquire)
     }

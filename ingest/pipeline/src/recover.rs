@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use ingest_devices::Ask;
-use ingest_lake::Admitted;
+use ingest_lake::{Admitted, Lake};
 use schemas_frame::{Code, Frame};
 use schemas_identity::DeviceNumber;
 
-use crate::{Decider, StartError};
+use crate::{Decider, Options, StartError};
 
 /// Frames put into the tail at a time.
 const CHUNK_FRAMES: usize = 4_096;
@@ -29,6 +29,11 @@ fn code_of(byte: u8) -> Code {
     Code::ALL.get(usize::from(byte)).copied().unwrap_or(Code::Ok)
 }
 
+/// A write-ahead log that is new begins where the lake ends: a position means one frame for ever.
+pub(crate) fn wal_options(options: &Options, lake: &Lake) -> ingest_wal::Options {
+    ingest_wal::Options { first_position: lake.covered(), ..options.wal.clone() }
+}
+
 impl Decider {
     /// Restores the windows from the lake, then replays records that no batch covers.
     pub(crate) fn recover(&mut self, replay: ingest_wal::Replay) -> Result<Recovered, StartError> {
@@ -38,6 +43,12 @@ impl Decider {
             self.windows.restore(&range);
         }
         let covered = self.lake.covered();
+        let next = self.wal.next_position();
+        let first = replay.first_position().unwrap_or(next);
+        // A gap on either side. Below `covered` new frames would be taken for old ones at the start after this one.
+        if first > covered || next < covered {
+            return Err(StartError::Missing { first, next, covered });
+        }
         let mut recovered = Recovered::default();
         let mut chunk = Vec::with_capacity(CHUNK_FRAMES);
         for record in replay {

@@ -14,12 +14,12 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) fn run(options: &Options, lake: &Lake, metrics: &Metrics, clock: &Clock, shared: &Shared) {
     while !shared.is_stopping() {
         std::thread::sleep(TICK);
-        if is_due(options, lake, metrics, clock) && !seal(lake, metrics, clock) {
+        if is_due(options, lake, metrics, clock, shared) && !seal(lake, metrics, clock, shared) {
             std::thread::sleep(RETRY);
         }
     }
     // What is left is in the write-ahead log; sealing it now only saves the next start its replay.
-    seal(lake, metrics, clock);
+    seal(lake, metrics, clock, shared);
 }
 
 fn is_due(options: &Options, lake: &Lake, metrics: &Metrics, clock: &Clock) -> bool {
@@ -31,7 +31,7 @@ fn is_due(options: &Options, lake: &Lake, metrics: &Metrics, clock: &Clock) -> b
     frames >= options.seal_frames || bytes >= options.seal_bytes || is_old || lake.is_retry_due()
 }
 
-fn seal(lake: &Lake, metrics: &Metrics, clock: &Clock) -> bool {
+fn seal(lake: &Lake, metrics: &Metrics, clock: &Clock, shared: &Shared) -> bool {
     let (_, _, since_us) = lake.waiting();
     let started = Instant::now();
     match lake.seal() {
@@ -53,6 +53,10 @@ fn seal(lake: &Lake, metrics: &Metrics, clock: &Clock) -> bool {
         }
         Err(error) => {
             metrics.seal_failed();
+            if !error.is_recoverable() {
+                // Frames are still taken until the tail is full, but only a restart lets them out of it.
+                shared.fail();
+            }
             tracing::error!(%error, recoverable = error.is_recoverable(), "seal failed; frames stay in the tail");
             false
         }

@@ -81,6 +81,12 @@ impl std::fmt::Debug for Replay {
 }
 
 impl Replay {
+    /// Position at which the oldest segment begins; nothing if the log is new.
+    #[must_use]
+    pub fn first_position(&self) -> Option<u64> {
+        self.waiting.front().map(|segment| segment.header.first)
+    }
+
     /// Leaves out the records below a position (those the lake already holds); whole segments are not even read.
     #[must_use]
     pub fn starting_at(mut self, position: u64) -> Replay {
@@ -150,7 +156,7 @@ impl Reading {
 
 /// Opens the log on a disk. See `Wal::open`.
 pub(crate) fn open(disk: Arc<dyn Disk>, options: &Options) -> Result<(Wal, Replay), WalError> {
-    let Options { segment_bytes, bytes_max, free_bytes_min, .. } = *options;
+    let Options { segment_bytes, bytes_max, free_bytes_min, first_position, .. } = *options;
     let names = disk.list().map_err(|source| WalError::io("listing", "", source))?;
     let mut segments = read_headers(&*disk, &names)?;
     let mut spare_number = 1 + names.iter().filter_map(|name| parse_spare(name)).max().unwrap_or(0);
@@ -162,7 +168,8 @@ pub(crate) fn open(disk: Arc<dyn Disk>, options: &Options) -> Result<(Wal, Repla
         torn = tail;
         active
     } else {
-        let header = Header { number: FIRST_NUMBER, first: 0, file_bytes: segment_bytes, chain: [0; 32] };
+        let (number, first) = (FIRST_NUMBER, first_position);
+        let header = Header { number, first, file_bytes: segment_bytes, chain: [0; 32] };
         let spare = spare_name(spare_number);
         spare_number = spare_number.saturating_add(1);
         create(&*disk, &spare, segment_bytes)?;

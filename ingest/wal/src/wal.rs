@@ -35,6 +35,8 @@ pub struct Options {
     pub bytes_max: u64,
     /// Bytes of the disk that the log leaves free: sealing needs room to take over what the log then gives back.
     pub free_bytes_min: u64,
+    /// Position of the first record of a new log. An existing one goes on where it is.
+    pub first_position: u64,
 }
 
 impl Options {
@@ -46,6 +48,7 @@ impl Options {
             segment_bytes: SEGMENT_BYTES_DEFAULT,
             bytes_max: BYTES_MAX_DEFAULT,
             free_bytes_min: 0,
+            first_position: 0,
         }
     }
 

@@ -30,8 +30,6 @@ pub(super) struct Desk {
     pub(super) promised: BTreeMap<Key, usize>,
     /// Frames said to contradict another.
     pub(super) contradicted: BTreeSet<usize>,
-    /// Frames said to be too old.
-    pub(super) given_up: BTreeSet<usize>,
     pub(super) problems: Vec<String>,
     /// All answers in order, in short: two runs of a seed must give the same.
     pub(super) trace: u64,
@@ -101,7 +99,7 @@ impl Desk {
                 if code.is_kept() && promised.is_some() {
                     return Err("it was accepted before");
                 }
-                if self.contradicted.contains(&frame) || self.given_up.contains(&frame) {
+                if self.contradicted.contains(&frame) {
                     return Err("it was refused for good before");
                 }
                 self.promised.insert(key, frame);
@@ -112,11 +110,12 @@ impl Desk {
                 }
                 self.contradicted.insert(frame);
             }
+            // For good as far as its sender is concerned. Where little memory is left for a device, one that is sent all
+            // the same may be taken later: what was given up below the runs is forgotten with its boot.
             Code::SeqOld => {
                 if promised.is_some() {
                     return Err("something was accepted under its number");
                 }
-                self.given_up.insert(frame);
             }
             Code::RetryAfter => {
                 self.todo.insert(frame);

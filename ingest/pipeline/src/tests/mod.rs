@@ -10,6 +10,7 @@
 //! invariants.rs   what must hold after each restart
 //! sim.rs          a run of one seed, many seeds, replay
 //! whole.rs        not simulated: threads and a real directory
+//! lost.rs         a write-ahead log that is gone, or parts of it
 //! ```
 
 mod desk;
@@ -17,6 +18,7 @@ mod dice;
 mod disks;
 mod fleet;
 mod invariants;
+mod lost;
 mod plug;
 mod sim;
 mod whole;

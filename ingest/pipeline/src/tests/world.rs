@@ -22,6 +22,7 @@ use super::fleet::{Senders, TrustingVerifier, register};
 use super::plug::Plug;
 use crate::check::{Group, check};
 use crate::duties::Duties;
+use crate::recover::wal_options;
 use crate::{Decider, Metrics, Options, Shared, StartError};
 
 /// A Monday morning.
@@ -81,6 +82,7 @@ impl World {
             segment_bytes,
             bytes_max: segment_bytes * segments,
             free_bytes_min: 0,
+            first_position: 0,
         };
         let options = Options {
             wal: wal_options,
@@ -140,7 +142,7 @@ impl World {
         self.problem("cannot start".into());
     }
 
-    fn start_once(&self) -> Result<Life, StartError> {
+    pub(super) fn start_once(&self) -> Result<Life, StartError> {
         let ledger = self.ledger.open(self.plug.clone());
         let ledger_poisoned = ledger.poison();
         let mut options = ingest_lake::Options::new(self.dir.path().join("lake"));
@@ -148,7 +150,7 @@ impl World {
         options.faults = Some(Arc::new(self.lake_disk.clone()));
         let lake = Arc::new(Lake::open(options, Arc::new(ledger))?);
         let disk = WalDisk { sim: self.wal.clone(), plug: self.plug.clone() };
-        let (wal, replay) = Wal::open_on(Arc::new(disk), &self.options.wal)?;
+        let (wal, replay) = Wal::open_on(Arc::new(disk), &wal_options(&self.options, &lake))?;
         let register = self.register.clone();
         let source = Arc::new(move || register.clone());
         let shared = Arc::new(Shared::default());

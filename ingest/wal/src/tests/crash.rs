@@ -40,8 +40,13 @@ struct Bench {
 impl Bench {
     fn new(seed: u64) -> Bench {
         let segment_bytes = [512, 700, 1024, 4096][(seed % 4) as usize];
-        let options =
-            Options { dir: "unused".into(), segment_bytes, bytes_max: segment_bytes * 5, free_bytes_min: 0 };
+        let options = Options {
+            dir: "unused".into(),
+            segment_bytes,
+            bytes_max: segment_bytes * 5,
+            free_bytes_min: 0,
+            first_position: 0,
+        };
         let disk = SimDisk::new(seed);
         let power = seed & 4 == 0;
         let (must, may) = (Vec::new(), Vec::new());
@@ -273,7 +278,13 @@ fn failed_sync_then_kill_then_power_loss() {
 #[test]
 fn full_is_recoverable() {
     let disk = SimDisk::new(1);
-    let options = Options { dir: "unused".into(), segment_bytes: 512, bytes_max: 1536, free_bytes_min: 0 };
+    let options = Options {
+        dir: "unused".into(),
+        segment_bytes: 512,
+        bytes_max: 1536,
+        free_bytes_min: 0,
+        first_position: 0,
+    };
     let (mut wal, _) = Wal::open_on(Arc::new(disk.clone()), &options).unwrap();
     let frame = [7_u8; 300];
     disk.set_full(true);
@@ -295,8 +306,13 @@ fn full_is_recoverable() {
 #[test]
 fn the_last_bytes_of_the_disk_are_not_taken() {
     let disk = SimDisk::new(1);
-    let options =
-        Options { dir: "unused".into(), segment_bytes: 512, bytes_max: 1 << 20, free_bytes_min: 1_000 };
+    let options = Options {
+        dir: "unused".into(),
+        segment_bytes: 512,
+        bytes_max: 1 << 20,
+        free_bytes_min: 1_000,
+        first_position: 0,
+    };
     let (mut wal, _) = Wal::open_on(Arc::new(disk.clone()), &options).unwrap();
     let frame = [7_u8; 300];
     wal.append(&[record(&frame)]).unwrap();

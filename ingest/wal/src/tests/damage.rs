@@ -9,7 +9,13 @@ use crate::{Disk, Flaw, Options, Wal, WalError};
 const FRAME: [u8; 100] = [5; 100];
 
 fn options() -> Options {
-    Options { dir: "unused".into(), segment_bytes: 512, bytes_max: 1 << 20, free_bytes_min: 0 }
+    Options {
+        dir: "unused".into(),
+        segment_bytes: 512,
+        bytes_max: 1 << 20,
+        free_bytes_min: 0,
+        first_position: 0,
+    }
 }
 
 /// Three segments: two records in each of the first two, one in the last.
@@ -76,6 +82,28 @@ fn a_missing_segment_is_refused() {
     let disk = log();
     disk.lose_file(&name(2));
     assert!(matches!(refusal(&disk), WalError::Corrupt { flaw: Flaw::Gap, .. }));
+}
+
+// The log cannot know of a newest segment that is gone, but its position shows it to whoever knows what was released.
+#[test]
+fn a_missing_newest_segment_shows_in_the_position() {
+    let disk = log();
+    disk.lose_file(&name(3));
+    let (wal, replay) = Wal::open_on(Arc::new(disk), &options()).unwrap();
+    assert_eq!((wal.next_position(), replay.first_position()), (4, Some(0)));
+}
+
+// A new log begins where its owner says, so that no position is given out twice; an existing one goes on where it is.
+#[test]
+fn a_new_log_begins_at_the_position_given() {
+    let disk = SimDisk::new(1);
+    for (given, first) in [(70, 70), (5, 71)] {
+        let options = Options { first_position: given, ..options() };
+        let (mut wal, _) = Wal::open_on(Arc::new(disk.clone()), &options).unwrap();
+        assert_eq!(wal.append(&[record(b"x")]).unwrap(), first..first + 1);
+    }
+    let (_, replay) = Wal::open_on(Arc::new(disk), &options()).unwrap();
+    assert_eq!(replay.map(|found| found.unwrap().position).collect::<Vec<_>>(), [70, 71]);
 }
 
 // In the last segment a bad record before a later append is damage: acknowledged records are not cut away silently.

@@ -7,7 +7,13 @@ use super::{is_whole, record};
 use crate::{Options, Wal, WalError};
 
 fn options(dir: &Path) -> Options {
-    Options { dir: dir.join("wal"), segment_bytes: 4096, bytes_max: 64 * 4096, free_bytes_min: 0 }
+    Options {
+        dir: dir.join("wal"),
+        segment_bytes: 4096,
+        bytes_max: 64 * 4096,
+        free_bytes_min: 0,
+        first_position: 0,
+    }
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -107,4 +113,28 @@ fn group_rate() {
             f64::from(count) * group as f64 / seconds
         );
     }
+}
+
+// How long a start takes with a gigabyte of records to check and to hand out: printed, not judged. A start reads every
+// segment twice. Run with `--release --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement: writes and reads a gigabyte"]
+fn replay_rate() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options::new(dir.path().join("wal"));
+    let (mut wal, _) = Wal::open(options.clone()).unwrap();
+    let records = vec![record(&[9; 900]); 8_192];
+    let mut bytes = 0_u64;
+    while bytes < 1 << 30 {
+        wal.append(&records).unwrap();
+        bytes += records.len() as u64 * (900 + Wal::RECORD_OVERHEAD_BYTES);
+    }
+    drop(wal);
+    let start = std::time::Instant::now();
+    let (wal, replay) = Wal::open(options).unwrap();
+    let opened = start.elapsed().as_secs_f64();
+    let count = replay.map(Result::unwrap).count() as u64;
+    assert_eq!(count, wal.next_position());
+    let done = start.elapsed().as_secs_f64();
+    println!("{} MB, {count} records: opened in {opened:.2} s, replayed by {done:.2} s", bytes >> 20);
 }
