@@ -147,6 +147,7 @@ fn open_rooms(config: &Config, is_dev: bool, data: &DataDir) -> anyhow::Result<R
     }
     let options = ingest_lake::Options {
         hasher: Arc::new(SideBySide),
+        compaction: compaction(config)?,
         ..ingest_lake::Options::new(data.folder("lake"))
     };
     let lake = Lake::open(options, ledger.clone()).context("cannot open the lake")?;
@@ -172,6 +173,16 @@ fn open_rooms(config: &Config, is_dev: bool, data: &DataDir) -> anyhow::Result<R
     let door = open_query_side(config, data, &metrics, &statements, &lake, &ledger, operators)?;
     let pipeline = Arc::new(parking_lot::Mutex::new(Some(pipeline)));
     Ok(Rooms { statements, lake, ledger, pipeline, admission, door, metrics })
+}
+
+fn compaction(config: &Config) -> anyhow::Result<ingest_lake::Compaction> {
+    Ok(ingest_lake::Compaction {
+        is_on: config.lake.compact,
+        fan_in: usize::try_from(config.lake.compact_fan_in)?,
+        bytes_max: config.lake.set_bytes_max,
+        frames_max: config.lake.set_frames_max,
+        keep: Duration::from_secs(config.lake.replaced_keep_seconds),
+    })
 }
 
 fn pipeline_options(config: &Config, data: &DataDir) -> ingest_pipeline::Options {
