@@ -178,6 +178,16 @@ pub(crate) struct LakeConfig {
     pub(crate) seal_bytes: u64,
     /// Seconds after the first frame of a batch.
     pub(crate) seal_seconds: u64,
+    /// Whether small files are put together in the background.
+    pub(crate) compact: bool,
+    /// Neighbouring batches, or sets of them, that become one set.
+    pub(crate) compact_fan_in: u64,
+    /// Bytes of files of a set, about.
+    pub(crate) set_bytes_max: u64,
+    /// Frames of a set.
+    pub(crate) set_frames_max: u64,
+    /// Seconds that replaced files stay; running queries keep theirs longer.
+    pub(crate) replaced_keep_seconds: u64,
 }
 
 /// Limits of reading.
@@ -267,7 +277,16 @@ impl Default for WalConfig {
 
 impl Default for LakeConfig {
     fn default() -> Self {
-        Self { seal_frames: 65_536, seal_bytes: 32 << 20, seal_seconds: 10 }
+        Self {
+            seal_frames: 65_536,
+            seal_bytes: 32 << 20,
+            seal_seconds: 10,
+            compact: true,
+            compact_fan_in: ingest_lake::FAN_IN as u64,
+            set_bytes_max: ingest_lake::SET_BYTES_MAX,
+            set_frames_max: ingest_lake::SET_FRAMES_MAX,
+            replaced_keep_seconds: ingest_lake::KEEP.as_secs(),
+        }
     }
 }
 
@@ -410,6 +429,10 @@ impl Config {
             ("lake.seal_frames", self.lake.seal_frames, 1, 1 << 20),
             ("lake.seal_bytes", self.lake.seal_bytes, 1 << 10, 1 << 30),
             ("lake.seal_seconds", self.lake.seal_seconds, 1, 3_600),
+            ("lake.compact_fan_in", self.lake.compact_fan_in, 2, 64),
+            ("lake.set_bytes_max", self.lake.set_bytes_max, 1 << 20, 1 << 34),
+            ("lake.set_frames_max", self.lake.set_frames_max, 2, 1 << 24),
+            ("lake.replaced_keep_seconds", self.lake.replaced_keep_seconds, 0, 31_536_000),
             ("query.memory_bytes_max", self.query.memory_bytes_max, 1 << 24, 1 << 40),
             ("query.timeout_seconds", self.query.timeout_seconds, 1, 86_400),
             ("query.rows_max", self.query.rows_max, 1, u64::MAX),

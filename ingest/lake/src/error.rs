@@ -44,6 +44,29 @@ pub enum LakeError {
         /// What is wrong.
         problem: &'static str,
     },
+    /// The log names a set whose manifest or files are gone or do not fit.
+    #[error(
+        "log entry {index} names set {set}, but {problem}: restore the file from a backup, then run audit"
+    )]
+    SetContradiction {
+        /// Place in the log.
+        index: u64,
+        /// The set, or the digest of its manifest where that is missing.
+        set: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// A set that was just written does not give the frames of its batches. It is not used.
+    #[error("set {set} was not made well: {problem}")]
+    Mismade {
+        /// The set.
+        set: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The work was given up because whoever asked for it wants to stop.
+    #[error("stopped before the end")]
+    Stopped,
     /// A frame that was parsed before does not parse now.
     #[error("a stored frame does not parse: {problem}")]
     Frame {

@@ -20,6 +20,8 @@ use crate::disk::{Disk, NewFile};
 const SCALAR_ROW_GROUP: usize = 1 << 20;
 /// Series of a row group of waves: a row holds many samples.
 const WAVE_ROW_GROUP: usize = 8 << 10;
+/// Encoded bytes of a row group: what its writer holds in memory before it is flushed.
+const ROW_GROUP_BYTES: usize = 32 << 20;
 /// Frames of a row group.
 const FRAMES_ROW_GROUP: usize = 64 << 10;
 /// Frames of a page: reading one block of them decodes one page of each column.
@@ -56,6 +58,7 @@ fn properties(kind: FileKind) -> WriterProperties {
     let zstd = ZstdLevel::try_new(ZSTD_LEVEL).unwrap_or_default();
     let mut builder = WriterProperties::builder()
         .set_max_row_group_row_count(Some(rows))
+        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
         .set_compression(Compression::ZSTD(zstd))
         .set_statistics_enabled(EnabledStatistics::None)
         .set_dictionary_enabled(false);
@@ -136,10 +139,10 @@ impl Found {
         let low = times(first).and_then(|times| times.values().iter().copied().min());
         let high = times(last).and_then(|times| times.values().iter().copied().max());
         self.times_us = widened(self.times_us, low, high);
-        // Rows are sorted by device.
-        let devices =
-            rows.column_by_name("device").map(|devices| devices.as_primitive::<UInt32Type>().values());
-        let (low, high) = devices.map_or((None, None), |all| (all.first().copied(), all.last().copied()));
+        // Frames of a set are sorted by device within each batch only.
+        let devices = rows.column_by_name("device").map(|found| found.as_primitive::<UInt32Type>().values());
+        let low = devices.and_then(|devices| devices.iter().copied().min());
+        let high = devices.and_then(|devices| devices.iter().copied().max());
         self.devices = widened(self.devices, low, high);
         self.rows += rows.num_rows() as u64;
     }

@@ -12,9 +12,10 @@ use bytes::Bytes;
 use schemas_evidence::{Blake3Frames, DeviceRange, FrameHasher, Hash32, frame_leaf, merkle};
 
 use crate::frames::BLOCK_LEAVES;
+use crate::sets::{Held, Home};
 use crate::stored::Stored;
 use crate::view::SealedBatch;
-use crate::{Admitted, Lake, LakeError};
+use crate::{Admitted, FrameKey, Lake, LakeError};
 
 /// Batches whose keys stay in memory (20 bytes a frame).
 const BATCHES_KNOWN_MAX: usize = 8;
@@ -68,18 +69,19 @@ impl Lake {
     /// # Errors
     /// If files cannot be read, or do not hold what their manifest says.
     pub fn find(&self, device: u32, boot: [u8; 8], seq: u64) -> Result<Option<StoredFrame>, LakeError> {
-        let (tail, batches) = self.standing();
+        let (tail, held) = self.standing();
         for admitted in tail.iter().flat_map(|chunk| chunk.frames()) {
             if admitted.device == device && crate::key_of(admitted)? == (device, boot, seq) {
                 return Ok(Some(StoredFrame { frame: admitted.frame.clone(), place: Place::Tail }));
             }
         }
-        for batch in batches.iter().rev() {
+        for (batch, place) in held.batches.iter().zip(0..held.batches.len()).rev() {
             if !holds(&batch.manifest.ranges, device, boot, seq) {
                 continue;
             }
-            let Some(leaf) = self.leaf_of(batch, device, boot, seq)? else { continue };
-            let block = self.block(batch, leaf)?;
+            let home = home(&held, place)?;
+            let Some(leaf) = self.leaf_of(batch, &home, (device, boot, seq))? else { continue };
+            let block = self.block(batch, &home, leaf)?;
             let Some(admitted) = block.get(leaf as usize % BLOCK_LEAVES) else { continue };
             let id = batch.manifest.batch.clone();
             let place = Place::Batch { id, leaf, entry_index: batch.entry_index };
@@ -93,18 +95,20 @@ impl Lake {
     /// # Errors
     /// As [`Lake::find`].
     pub fn inclusion(&self, batch: &str, leaf: u32) -> Result<Option<(u64, Vec<Hash32>)>, LakeError> {
-        let (_, batches) = self.standing();
-        let Some(batch) = batches.iter().find(|candidate| candidate.manifest.batch == batch) else {
+        let (_, held) = self.standing();
+        let mut batches = held.batches.iter().zip(0..);
+        let Some((batch, place)) = batches.find(|(candidate, _)| candidate.manifest.batch == batch) else {
             return Ok(None);
         };
+        let home = home(&held, place)?;
         let problem = "fewer frames than its ranges say";
         let wrong = |_| LakeError::Stored { file: batch.manifest.batch.clone(), problem };
         let leaves: Vec<Hash32> =
-            self.block(batch, leaf)?.iter().map(|admitted| frame_leaf(&admitted.frame)).collect();
+            self.block(batch, &home, leaf)?.iter().map(|admitted| frame_leaf(&admitted.frame)).collect();
         let (block, within) = (leaf as usize / BLOCK_LEAVES, leaf as usize % BLOCK_LEAVES);
         let mut path = merkle::inclusion_path::<Blake3Frames>(&leaves, within as u64).map_err(wrong)?;
         // Blocks are subtrees, so the path goes on over their roots.
-        let roots = Stored::new(self.directory(), &batch.manifest)?.block_roots()?;
+        let roots = Stored::new(self.directory(), home.id, home.files)?.block_roots(home.leaves.clone())?;
         path.extend(merkle::inclusion_path::<Blake3Frames>(&roots, block as u64).map_err(wrong)?);
         Ok(Some((batch.manifest.frames, path)))
     }
@@ -112,9 +116,8 @@ impl Lake {
     fn leaf_of(
         &self,
         batch: &SealedBatch,
-        device: u32,
-        boot: [u8; 8],
-        seq: u64,
+        home: &Home<'_>,
+        wanted: FrameKey,
     ) -> Result<Option<u32>, LakeError> {
         let id = &batch.manifest.batch;
         let known =
@@ -122,18 +125,18 @@ impl Lake {
         let keys = match known {
             Some(keys) => keys,
             None => {
-                let keys = Stored::new(self.directory(), &batch.manifest)?.keys()?;
+                let keys = Stored::new(self.directory(), home.id, home.files)?.keys(home.leaves.clone())?;
                 remember(&mut self.recent.lock().keys, id.clone(), keys.clone(), BATCHES_KNOWN_MAX);
                 keys
             }
         };
-        search(&keys, (device, boot, seq)).ok_or_else(|| LakeError::Stored {
+        search(&keys, wanted).ok_or_else(|| LakeError::Stored {
             file: id.clone(),
             problem: "a column of its frames is missing or of another type",
         })
     }
 
-    fn block(&self, batch: &SealedBatch, leaf: u32) -> Result<Block, LakeError> {
+    fn block(&self, batch: &SealedBatch, home: &Home<'_>, leaf: u32) -> Result<Block, LakeError> {
         let leaves = block_of(leaf, batch.manifest.frames);
         let key = (batch.manifest.batch.clone(), leaves.start);
         let known =
@@ -141,10 +144,19 @@ impl Lake {
         if let Some(block) = known {
             return Ok(block);
         }
-        let block = Arc::new(Stored::new(self.directory(), &batch.manifest)?.frames(leaves)?);
+        let stored = Stored::new(self.directory(), home.id, home.files)?;
+        // Blocks are counted from the batch's own first leaf, wherever that is in its files.
+        let start = home.leaves.start;
+        let leaves = start + leaves.start..start + leaves.end;
+        let block = Arc::new(stored.frames(std::slice::from_ref(&leaves))?);
         remember(&mut self.recent.lock().blocks, key, block.clone(), BLOCKS_KNOWN_MAX);
         Ok(block)
     }
+}
+
+fn home(held: &Held, place: usize) -> Result<Home<'_>, LakeError> {
+    let problem = "no file has its frames";
+    held.home(place).ok_or_else(|| LakeError::Stored { file: "a batch".into(), problem })
 }
 
 /// The leaves of a leaf's block.
@@ -163,7 +175,7 @@ fn holds(ranges: &[DeviceRange], device: u32, boot: [u8; 8], seq: u64) -> bool {
 
 /// The leaf with this key, if there is one; `None` outside if the columns are others.
 #[expect(clippy::option_option, reason = "missing columns and a missing row are two things")]
-fn search(keys: &RecordBatch, wanted: (u32, [u8; 8], u64)) -> Option<Option<u32>> {
+fn search(keys: &RecordBatch, wanted: FrameKey) -> Option<Option<u32>> {
     let devices = keys.column_by_name("device")?.as_primitive_opt::<UInt32Type>()?;
     let boots = keys.column_by_name("boot")?.as_fixed_size_binary_opt()?;
     let seqs = keys.column_by_name("seq")?.as_primitive_opt::<Int64Type>()?;

@@ -186,6 +186,7 @@ pub(crate) struct FramesRows<'a> {
     clock: &'a PrimitiveArray<UInt8Type>,
     wall: &'a PrimitiveArray<Int64Type>,
     mono: &'a PrimitiveArray<Int64Type>,
+    block: &'a FixedSizeBinaryArray,
 }
 
 fn primitive<'a, T: ArrowPrimitiveType>(rows: &'a RecordBatch, name: &str) -> Option<&'a PrimitiveArray<T>> {
@@ -218,11 +219,23 @@ impl<'a> FramesRows<'a> {
             clock: primitive(rows, "clock")?,
             wall: primitive(rows, "wall")?,
             mono: primitive(rows, "mono")?,
+            block: fixed(rows, "block", 32)?,
         })
     }
 
     pub(crate) fn len(&self) -> usize {
         self.rows
+    }
+
+    /// Whether a block begins here: its first row needs no row before it.
+    pub(crate) fn starts_block(&self, row: usize) -> bool {
+        self.block.is_valid(row)
+    }
+
+    /// Lowest and highest device; any range is right where there is no row.
+    pub(crate) fn devices(&self) -> (u32, u32) {
+        let devices = self.device.values();
+        (devices.iter().copied().min().unwrap_or(0), devices.iter().copied().max().unwrap_or(0))
     }
 
     /// The frame's own bytes, where they are kept.

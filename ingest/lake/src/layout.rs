@@ -31,16 +31,18 @@ struct Ref {
     signal: u32,
     first_us: i64,
     last_us: i64,
+    /// Place of its frame in the layout, which is the order of the leaves.
     leaf: u32,
     /// Place in the frame's bytes.
     at: u32,
     samples: u32,
 }
 
-/// The frames of a batch, or of consecutive leaves of one, in order.
+/// The frames of a batch, or of some leaves of a batch or a set, in order.
 pub(crate) struct Layout<'a> {
     pub(crate) leaves: Vec<Leaf<'a>>,
-    first_leaf: u32,
+    /// Number of each leaf in the files; rising.
+    numbers: Vec<u32>,
     scalars: Vec<Ref>,
     waves: Vec<Ref>,
 }
@@ -49,26 +51,45 @@ pub(crate) struct Layout<'a> {
 type Take<'a> = dyn FnMut(RecordBatch) -> Result<(), LakeError> + 'a;
 
 impl<'a> Layout<'a> {
-    /// Frames in any order; the first one in order becomes leaf `first_leaf`.
+    /// Frames in any order; the first one in order becomes leaf 0.
     ///
     /// # Errors
     /// If bytes are no frame, which those of a verified one are.
-    pub(crate) fn new(
-        frames: impl Iterator<Item = &'a Admitted>,
-        first_leaf: u32,
-    ) -> Result<Layout<'a>, LakeError> {
-        let mut leaves = Vec::new();
-        for admitted in frames {
-            let frame = Frame::parse(&admitted.frame)
-                .map_err(|error| LakeError::Frame { problem: error.to_string() })?;
-            leaves.push(Leaf { admitted, frame });
-        }
+    pub(crate) fn new(frames: impl Iterator<Item = &'a Admitted>) -> Result<Layout<'a>, LakeError> {
+        let mut leaves = parse(frames)?;
         leaves.sort_by_cached_key(|leaf| {
             (leaf.admitted.device, leaf.frame.boot(), leaf.frame.seq(), leaf.admitted.position)
         });
-        let mut layout = Layout { leaves, first_leaf, scalars: Vec::new(), waves: Vec::new() };
+        let numbers = (0..).take(leaves.len()).collect();
+        Ok(Layout::indexed(leaves, numbers))
+    }
+
+    /// Frames of leaves whose numbers are known and rise.
+    ///
+    /// # Errors
+    /// As [`Layout::new`].
+    pub(crate) fn numbered(
+        frames: impl Iterator<Item = &'a Admitted>,
+        numbers: Vec<u32>,
+    ) -> Result<Layout<'a>, LakeError> {
+        Ok(Layout::indexed(parse(frames)?, numbers))
+    }
+
+    /// Whether frames rise by device, boot and sequence number within each part, leaves of one batch.
+    pub(crate) fn is_in_order(&self, parts: &[Range<u32>]) -> bool {
+        let key = |leaf: &Leaf<'_>| (leaf.admitted.device, leaf.frame.boot(), leaf.frame.seq());
+        let mut rest = self.leaves.as_slice();
+        parts.iter().all(|part| {
+            let (leaves, after) = rest.split_at(part.len().min(rest.len()));
+            rest = after;
+            leaves.is_sorted_by_key(key)
+        })
+    }
+
+    fn indexed(leaves: Vec<Leaf<'a>>, numbers: Vec<u32>) -> Layout<'a> {
+        let mut layout = Layout { leaves, numbers, scalars: Vec::new(), waves: Vec::new() };
         layout.index();
-        Ok(layout)
+        layout
     }
 
     fn index(&mut self) {
@@ -95,7 +116,7 @@ impl<'a> Layout<'a> {
 
     fn source(&self, found: &Ref) -> Option<(Source<'a>, Series<'a>)> {
         let leaf = self.leaves.get(found.leaf as usize)?;
-        let source = Source::new(leaf.admitted, &leaf.frame, self.first_leaf + found.leaf);
+        let source = Source::new(leaf.admitted, &leaf.frame, *self.numbers.get(found.leaf as usize)?);
         Some((source, leaf.frame.series_at(found.at)?))
     }
 
@@ -178,6 +199,16 @@ impl<'a> Layout<'a> {
         }
         if samples > 0 { take(slice.finish()?) } else { Ok(()) }
     }
+}
+
+fn parse<'a>(frames: impl Iterator<Item = &'a Admitted>) -> Result<Vec<Leaf<'a>>, LakeError> {
+    let mut leaves = Vec::new();
+    for admitted in frames {
+        let frame =
+            Frame::parse(&admitted.frame).map_err(|error| LakeError::Frame { problem: error.to_string() })?;
+        leaves.push(Leaf { admitted, frame });
+    }
+    Ok(leaves)
 }
 
 fn flush_full(slice: &mut Scalars, take: &mut Take<'_>) -> Result<(), LakeError> {

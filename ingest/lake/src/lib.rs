@@ -9,7 +9,12 @@
 //! DATA/lake/<batch>.wave.parquet     one row per waveform series sorted by device, signal, ts, leaf
 //! DATA/lake/<batch>.frames.parquet   one row per frame in leaf order: signature, times, verdict; what rows do not say
 //! DATA/lake/<batch>.manifest.json    digests, ranges, WAL positions; its BLAKE3 is in the log entry
+//! DATA/lake/<set>.*.parquet          the same three for several batches, in the place of theirs
+//! DATA/lake/<digest>.compact.json    batches in, files out; named by its BLAKE3, which is in the log entry
 //! ```
+//!
+//! Small files are *compacted* (`compact`): batches adjacent in the log become a set, sets become larger sets. Batches stay
+//! what they are: roots, ranges, proofs and manifests never change, only the files that hold their rows and frames do.
 //!
 //! A frame's bytes are not kept beside its readings: they are deterministic, so signature and rows give them back
 //! (`rebuild`). Frames for which that does not hold keep their bytes.
@@ -17,16 +22,21 @@
 //! What it is not: it verifies no signature, decides nothing about people, and knows no SQL.
 
 mod audit;
+mod check;
+mod compact;
 mod disk;
 mod error;
 mod files;
 mod find;
 mod frames;
 mod layout;
+mod merge;
 mod open;
 mod rebuild;
+mod retire;
 mod rows;
 mod seal;
+mod sets;
 mod stored;
 mod tail;
 mod view;
@@ -40,17 +50,21 @@ use parking_lot::Mutex;
 use schemas_evidence::{Blake3Frames, DeviceRange, FrameHasher, Ledger};
 use schemas_frame::{Code, Frame};
 
+use compact::Compacting;
 use disk::Disk;
 use find::Recent;
+use sets::Held;
 use tail::{Chunk, Tail};
 
 pub use audit::{Finding, Progress, audit};
+pub use compact::{Compacted, Compaction, FAN_IN, KEEP, Pace, SET_BYTES_MAX, SET_FRAMES_MAX};
 pub use disk::{Change, Faults};
 pub use error::LakeError;
 pub use find::{Place, StoredFrame};
 pub use rows::{Rows, rows};
 pub use seal::Sealed;
-pub use view::{SealedBatch, TailRows, View};
+pub use sets::SealedSet;
+pub use view::{Part, SealedBatch, TailRows, View};
 
 /// Memory that the tail may hold, sealed-in-progress frames included, before senders must wait: three batches of the
 /// default size.
@@ -67,13 +81,20 @@ pub struct Options {
     pub hasher: Arc<dyn FrameHasher>,
     /// Stands before each change of the directory; for simulations, `None` in production.
     pub faults: Option<Arc<dyn Faults>>,
+    /// What [`Lake::compact`] does.
+    pub compaction: Compaction,
 }
 
 impl Options {
     /// Defaults in a directory.
     pub fn new(dir: impl Into<PathBuf>) -> Options {
-        let hasher = Arc::new(Blake3Frames);
-        Options { dir: dir.into(), tail_bytes_max: TAIL_BYTES_MAX, hasher, faults: None }
+        Options {
+            dir: dir.into(),
+            tail_bytes_max: TAIL_BYTES_MAX,
+            hasher: Arc::new(Blake3Frames),
+            faults: None,
+            compaction: Compaction::default(),
+        }
     }
 }
 
@@ -99,10 +120,10 @@ pub struct Admitted {
 /// Key of a frame: device, boot, sequence number.
 type FrameKey = (u32, [u8; 8], u64);
 
-/// What changes: sealed batches and the tail, under one lock, so that every view is consistent.
+/// What changes: sealed batches, sets and the tail, under one lock, so that every view is consistent.
 struct State {
     log_size: u64,
-    batches: Arc<Vec<Arc<SealedBatch>>>,
+    held: Held,
     tail: Tail,
 }
 
@@ -112,6 +133,7 @@ pub struct Lake {
     ledger: Arc<dyn Ledger>,
     state: Mutex<State>,
     sealing: Mutex<()>,
+    compacting: Mutex<Compacting>,
     covered: AtomicU64,
     recent: Mutex<Recent>,
 }
@@ -141,8 +163,8 @@ impl Lake {
     /// What a reader sees now.
     pub fn view(&self) -> Arc<View> {
         let state = self.state.lock();
-        let (log_size, batches) = (state.log_size, Arc::clone(&state.batches));
-        Arc::new(View { log_size, batches, tail: state.tail.chunks() })
+        let (batches, held) = (Arc::clone(&state.held.batches), state.held.clone());
+        Arc::new(View { log_size: state.log_size, batches, held, tail: state.tail.chunks() })
     }
 
     /// Size of the log up to the newest batch entry.
@@ -152,20 +174,23 @@ impl Lake {
 
     /// What a reader saw when the log had this size: sealed batches only.
     pub fn view_at(&self, log_size: u64) -> Arc<View> {
-        let (_, now) = self.standing();
-        let batches: Vec<_> = now.iter().filter(|batch| batch.entry_index < log_size).cloned().collect();
-        Arc::new(View::sealed(log_size, batches))
+        Arc::new(View::at(log_size, self.standing().1))
     }
 
-    /// Tail and batches as they are now.
-    fn standing(&self) -> (Vec<Arc<Chunk>>, Arc<Vec<Arc<SealedBatch>>>) {
+    /// Tail, batches and sets as they are now.
+    fn standing(&self) -> (Vec<Arc<Chunk>>, Held) {
         let state = self.state.lock();
-        (state.tail.chunks(), Arc::clone(&state.batches))
+        (state.tail.chunks(), state.held.clone())
     }
 
     /// Whether the tail can take more; if not, senders wait until a seal succeeds.
     pub fn has_room(&self) -> bool {
         self.state.lock().tail.cost_bytes() < self.options.tail_bytes_max
+    }
+
+    /// Whether the tail is more than half full: sealing comes before everything that can wait.
+    pub fn is_pressed(&self) -> bool {
+        self.state.lock().tail.cost_bytes() > self.options.tail_bytes_max / 2
     }
 
     /// Frames, bytes and oldest arrival (microseconds since 1970) that wait for the next seal.
@@ -187,7 +212,7 @@ impl Lake {
 
     /// Per-device runs of all sealed batches in log order, for rebuilding the sequence windows at start.
     pub fn ranges(&self) -> Vec<DeviceRange> {
-        self.standing().1.iter().flat_map(|batch| batch.manifest.ranges.iter().cloned()).collect()
+        self.standing().1.batches.iter().flat_map(|batch| batch.manifest.ranges.iter().cloned()).collect()
     }
 }
 

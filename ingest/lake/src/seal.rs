@@ -65,13 +65,13 @@ impl Lake {
         let mut state = self.state.lock();
         self.covered.store(batch.manifest.wal_to, Ordering::Release);
         state.log_size = batch.entry_index + 1;
-        Arc::make_mut(&mut state.batches).push(batch);
+        Arc::make_mut(&mut state.held.batches).push(batch);
         state.tail.thaw();
     }
 
     fn write(&self, chunks: &[Arc<Chunk>]) -> Result<BatchManifest, LakeError> {
         let frames = || chunks.iter().flat_map(|chunk| chunk.frames());
-        let layout = Layout::new(frames(), 0)?;
+        let layout = Layout::new(frames())?;
         let hasher = self.options.hasher.as_ref();
         let bytes: Vec<&[u8]> = layout.leaves.iter().map(|leaf| leaf.frame.bytes()).collect();
         let blocks = block_roots(hasher, &hasher.leaves(&bytes));

@@ -1,11 +1,11 @@
-//! Reading a sealed batch back, a range of leaves at a time: the frames as they were signed, and their rows as they lie in
-//! the files. Used by look-ups, proofs and the audit; queries have a reader of their own.
+//! Reading a batch or a set back, some ranges of leaves at a time: the frames as they were signed, and their rows as they
+//! lie in the files. Leaves are numbered as the files number them: those of a set run on from batch to batch. Used by look-ups, proofs and the audit; queries have a reader of their own.
 
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use arrow::array::{AsArray, RecordBatch, RecordBatchReader};
+use arrow::array::{Array, AsArray, RecordBatch, RecordBatchReader};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type};
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
 use parquet::file::metadata::PageIndexPolicy;
-use schemas_evidence::{BatchManifest, FileKind, Hash32};
+use schemas_evidence::{FileKind, FileRef, Hash32};
 use schemas_frame::digest16;
 
 use crate::frames::{BLOCK_LEAVES, FramesRows};
@@ -25,7 +25,7 @@ use crate::{Admitted, LakeError};
 /// Rows decoded at a time while a column of leaves is searched.
 const SEARCH_ROWS: usize = 64 << 10;
 
-/// The files of one batch.
+/// The files of a batch, or of a set.
 pub(crate) struct Stored {
     frames: PathBuf,
     scalar: Option<PathBuf>,
@@ -49,8 +49,8 @@ fn missing(path: &Path) -> LakeError {
 }
 
 /// Skips and selections for these rows, which rise.
-fn selection(rows: impl Iterator<Item = usize>) -> (RowSelection, usize) {
-    let (mut selectors, mut at, mut count): (Vec<RowSelector>, usize, usize) = (Vec::new(), 0, 0);
+fn selection(rows: impl Iterator<Item = usize>) -> RowSelection {
+    let (mut selectors, mut at): (Vec<RowSelector>, usize) = (Vec::new(), 0);
     for row in rows {
         if row > at {
             selectors.push(RowSelector::skip(row - at));
@@ -60,9 +60,8 @@ fn selection(rows: impl Iterator<Item = usize>) -> (RowSelection, usize) {
             _ => selectors.push(RowSelector::select(1)),
         }
         at = row + 1;
-        count += 1;
     }
-    (RowSelection::from(selectors), count)
+    RowSelection::from(selectors)
 }
 
 fn read_all(reader: Reader) -> Result<RecordBatch, LakeError> {
@@ -76,30 +75,29 @@ fn read_all(reader: Reader) -> Result<RecordBatch, LakeError> {
 }
 
 impl Stored {
-    pub(crate) fn new(directory: &Path, manifest: &BatchManifest) -> Result<Stored, LakeError> {
-        let named = |kind| {
-            manifest.files.iter().find(|file| file.kind == kind).map(|file| directory.join(&file.name))
-        };
-        let problem = "the batch has no frames file";
-        let frames = named(FileKind::Frames)
-            .ok_or_else(|| LakeError::Stored { file: manifest.batch.clone(), problem })?;
+    pub(crate) fn new(directory: &Path, id: &str, files: &[FileRef]) -> Result<Stored, LakeError> {
+        let named = |kind| files.iter().find(|file| file.kind == kind).map(|file| directory.join(&file.name));
+        let problem = "there is no frames file";
+        let frames =
+            named(FileKind::Frames).ok_or_else(|| LakeError::Stored { file: id.to_owned(), problem })?;
         Ok(Stored { frames, scalar: named(FileKind::Scalar), wave: named(FileKind::Wave) })
     }
 
-    /// The frames of some leaves, in order. The range begins at a multiple of [`BLOCK_LEAVES`].
-    pub(crate) fn frames(&self, leaves: Range<u32>) -> Result<Vec<Admitted>, LakeError> {
-        let (selection, _) = selection((leaves.start as usize)..(leaves.end as usize));
-        let heads = read_all(open(&self.frames)?.with_row_selection(selection))?;
+    /// The frames of some leaves, in order. Each range begins where a block does, and they rise.
+    pub(crate) fn frames(&self, leaves: &[Range<u32>]) -> Result<Vec<Admitted>, LakeError> {
+        let rows = leaves.iter().flat_map(|range| (range.start as usize)..(range.end as usize));
+        let heads = read_all(open(&self.frames)?.with_row_selection(selection(rows)))?;
         let heads = FramesRows::of(&heads).ok_or_else(|| missing(&self.frames))?;
-        let scalar = self.rows(FileKind::Scalar, leaves.clone())?;
-        let wave = self.rows(FileKind::Wave, leaves)?;
+        let devices = heads.devices();
+        let scalar = self.rows(FileKind::Scalar, leaves, devices)?;
+        let wave = self.rows(FileKind::Wave, leaves, devices)?;
         let scalar = scalar.as_ref().map(ScalarRows::of).transpose()?;
         let wave = wave.as_ref().map(WaveRows::of).transpose()?;
         let mut frames: Vec<Admitted> = Vec::with_capacity(heads.len());
         for row in 0..heads.len() {
             let leaf = heads.leaf.value(row);
-            let starts_block = (leaf as usize).is_multiple_of(BLOCK_LEAVES);
-            let before = frames.last().filter(|_| !starts_block).map(|admitted| digest16(&admitted.frame));
+            let before = frames.last().filter(|_| !heads.starts_block(row));
+            let before = before.map(|admitted| digest16(&admitted.frame));
             let bytes = match heads.bytes(row) {
                 Some(bytes) => Some(bytes.to_vec()),
                 None => heads.head(row, before).and_then(|head| {
@@ -128,15 +126,21 @@ impl Stored {
         })
     }
 
-    /// The rows of some leaves in the file's order; `None` where the batch has no such file.
-    pub(crate) fn rows(&self, kind: FileKind, leaves: Range<u32>) -> Result<Option<RecordBatch>, LakeError> {
+    /// The rows of some leaves in the file's order; `None` where there is no such file. `devices` are the lowest and highest
+    /// that have rows there, the first thing that files are sorted by.
+    pub(crate) fn rows(
+        &self,
+        kind: FileKind,
+        leaves: &[Range<u32>],
+        devices: (u32, u32),
+    ) -> Result<Option<RecordBatch>, LakeError> {
         let path = match kind {
             FileKind::Scalar => self.scalar.as_ref(),
             FileKind::Wave => self.wave.as_ref(),
             FileKind::Frames => Some(&self.frames),
         };
         let Some(path) = path else { return Ok(None) };
-        let groups = groups_of(&open(path)?, &leaves);
+        let groups = groups_of(&open(path)?, leaves, devices);
         let reader = open(path)?.with_row_groups(groups.clone());
         let mask = ProjectionMask::columns(reader.parquet_schema(), ["leaf"]);
         let mut wanted = Vec::new();
@@ -144,26 +148,37 @@ impl Stored {
         for rows in reader.with_projection(mask).with_batch_size(SEARCH_ROWS).build()? {
             let rows = rows?;
             let found = rows.column(0).as_primitive_opt::<UInt32Type>().ok_or_else(|| missing(path))?;
-            let within = |(row, leaf): (usize, &u32)| leaves.contains(leaf).then_some(first + row);
+            let within = |(row, leaf): (usize, &u32)| contains(leaves, *leaf).then_some(first + row);
             wanted.extend(found.values().iter().enumerate().filter_map(within));
             first += rows.num_rows();
         }
-        let (selection, _) = selection(wanted.into_iter());
+        let selection = selection(wanted.into_iter());
         Ok(Some(read_all(open(path)?.with_row_groups(groups).with_row_selection(selection))?))
     }
 
-    /// Device, boot and sequence number of every leaf.
-    pub(crate) fn keys(&self) -> Result<RecordBatch, LakeError> {
+    /// Some columns of the frames file for these leaves.
+    fn columns(&self, names: &[&str], leaves: Range<u32>) -> Result<RecordBatch, LakeError> {
         let reader = open(&self.frames)?;
-        let mask = ProjectionMask::columns(reader.parquet_schema(), ["device", "boot", "seq"]);
-        read_all(reader.with_projection(mask))
+        let mask = ProjectionMask::columns(reader.parquet_schema(), names.iter().copied());
+        let selection = selection((leaves.start as usize)..(leaves.end as usize));
+        read_all(reader.with_projection(mask).with_row_selection(selection))
     }
 
-    /// The roots of all blocks.
-    pub(crate) fn block_roots(&self) -> Result<Vec<Hash32>, LakeError> {
-        let reader = open(&self.frames)?;
-        let mask = ProjectionMask::columns(reader.parquet_schema(), ["block"]);
-        let rows = read_all(reader.with_projection(mask))?;
+    /// Device, boot and sequence number of a batch's leaves.
+    pub(crate) fn keys(&self, leaves: Range<u32>) -> Result<RecordBatch, LakeError> {
+        self.columns(&["device", "boot", "seq"], leaves)
+    }
+
+    /// Device of each of these leaves.
+    pub(crate) fn devices(&self, leaves: Range<u32>) -> Result<Vec<u32>, LakeError> {
+        let rows = self.columns(&["device"], leaves)?;
+        let devices = rows.column(0).as_primitive_opt::<UInt32Type>().ok_or_else(|| missing(&self.frames))?;
+        Ok(devices.values().to_vec())
+    }
+
+    /// The roots of all blocks of a batch.
+    pub(crate) fn block_roots(&self, leaves: Range<u32>) -> Result<Vec<Hash32>, LakeError> {
+        let rows = self.columns(&["block"], leaves)?;
         let blocks = rows.column(0).as_fixed_size_binary_opt().ok_or_else(|| missing(&self.frames))?;
         let roots =
             blocks.iter().step_by(BLOCK_LEAVES).map(|root| root.and_then(|root| root.try_into().ok()));
@@ -171,25 +186,36 @@ impl Stored {
     }
 }
 
-/// Row groups that may hold rows of these leaves.
-fn groups_of(reader: &Reader, leaves: &Range<u32>) -> Vec<usize> {
+/// Whether one of these ranges, which rise, has the leaf.
+fn contains(leaves: &[Range<u32>], leaf: u32) -> bool {
+    let at = leaves.partition_point(|range| range.end <= leaf);
+    leaves.get(at).is_some_and(|range| range.contains(&leaf))
+}
+
+/// Row groups that may hold rows of these leaves and devices.
+fn groups_of(reader: &Reader, leaves: &[Range<u32>], devices: (u32, u32)) -> Vec<usize> {
     let metadata = reader.metadata();
-    let all = 0..metadata.num_row_groups();
-    let bound = |is_min: bool| {
+    let bounds = |column: &str| {
         let converter =
-            StatisticsConverter::try_new("leaf", reader.schema(), reader.parquet_schema()).ok()?;
-        let found = match is_min {
-            true => converter.row_group_mins(metadata.row_groups()).ok()?,
-            false => converter.row_group_maxes(metadata.row_groups()).ok()?,
-        };
-        Some(found.as_primitive_opt::<UInt32Type>()?.values().to_vec())
+            StatisticsConverter::try_new(column, reader.schema(), reader.parquet_schema()).ok()?;
+        let least = converter.row_group_mins(metadata.row_groups()).ok()?;
+        let most = converter.row_group_maxes(metadata.row_groups()).ok()?;
+        let values = |array: &dyn Array| Some(array.as_primitive_opt::<UInt32Type>()?.values().to_vec());
+        Some((values(least.as_ref())?, values(most.as_ref())?))
     };
-    let (Some(least), Some(most)) = (bound(true), bound(false)) else { return all.collect() };
-    let overlaps = |group: &usize| match (least.get(*group), most.get(*group)) {
-        (Some(least), Some(most)) => *least < leaves.end && *most >= leaves.start,
-        _ => true,
+    let from = leaves.first().map_or(0, |range| range.start);
+    let to = leaves.last().map_or(0, |range| range.end.saturating_sub(1));
+    let wanted = [(bounds("leaf"), (from, to)), (bounds("device"), devices)];
+    let may_hold = |group: &usize| {
+        wanted.iter().all(|(found, (low, high))| match found {
+            Some((least, most)) => match (least.get(*group), most.get(*group)) {
+                (Some(least), Some(most)) => least <= high && most >= low,
+                _ => true,
+            },
+            None => true,
+        })
     };
-    all.filter(overlaps).collect()
+    (0..metadata.num_row_groups()).filter(may_hold).collect()
 }
 
 /// Where the rows of each (leaf, signal) are, in the order of time.
@@ -244,7 +270,6 @@ impl<'a> ScalarRows<'a> {
     }
 
     fn read(&self, leaf: u32, signal: u16, into: &mut Readings) {
-        use arrow::array::Array;
         for &row in self.index.rows(leaf, signal) {
             into.ts_us.push(self.ts.value(row));
             if self.raw.is_valid(row) {
@@ -283,7 +308,6 @@ impl<'a> WaveRows<'a> {
     }
 
     fn read(&self, leaf: u32, signal: u16, into: &mut Readings) {
-        use arrow::array::Array;
         for &row in self.index.rows(leaf, signal) {
             into.ts_us.push(self.ts.value(row));
             if self.raw.is_valid(row) {

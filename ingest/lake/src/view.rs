@@ -3,29 +3,42 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use schemas_evidence::BatchManifest;
+use schemas_evidence::{BatchManifest, FileRef};
 
 use crate::LakeError;
+use crate::sets::Held;
 use crate::tail::Chunk;
 
 /// A batch that the log knows.
 #[derive(Debug, Clone)]
 pub struct SealedBatch {
-    /// What it consists of.
+    /// What it consists of. Its own files are there until it is in a set.
     pub manifest: BatchManifest,
     /// Place of its entry in the log.
     pub entry_index: u64,
 }
 
-/// One consistent state.
+/// One consistent state. Files that it names stay as long as it is held.
 #[derive(Debug, Clone, Default)]
 pub struct View {
     /// Size of the log up to the newest batch entry seen.
     pub log_size: u64,
     /// Sealed batches in log order.
     pub batches: Arc<Vec<Arc<SealedBatch>>>,
+    /// All batches and sets; more than `batches` in a view of the past.
+    pub(crate) held: Held,
     /// Frames that are being sealed and frames after them, in arrival order.
     pub(crate) tail: Vec<Arc<Chunk>>,
+}
+
+/// Files to read together: of a batch or of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part<'a> {
+    /// One of each kind that has rows.
+    pub files: &'a [FileRef],
+    /// Rows and frames with this leaf or a later one are of batches that came later than the view; `None` = all belong to
+    /// it.
+    pub leaf_limit: Option<u32>,
 }
 
 /// Rows of the tail, with every column that readers are shown.
@@ -38,9 +51,33 @@ pub struct TailRows {
 }
 
 impl View {
-    /// A view of sealed batches with an empty tail.
-    pub(crate) fn sealed(log_size: u64, batches: Vec<Arc<SealedBatch>>) -> View {
-        View { log_size, batches: Arc::new(batches), tail: Vec::new() }
+    /// Everything that is sealed and not later than a log size.
+    pub(crate) fn at(log_size: u64, held: Held) -> View {
+        let earlier = held.batches.partition_point(|batch| batch.entry_index < log_size);
+        let batches = match held.batches.get(..earlier) {
+            Some(some) if some.len() < held.batches.len() => Arc::new(some.to_vec()),
+            _ => held.batches.clone(),
+        };
+        View { log_size, batches, held, tail: Vec::new() }
+    }
+
+    /// The sealed files in log order. A set of which some batches came later than this view is read up to a leaf, whether it
+    /// was made before or after: its batches are in log order, so that the limit is exact.
+    pub fn parts(&self) -> Vec<Part<'_>> {
+        let seen = self.batches.len();
+        let mut parts = Vec::new();
+        for unit in self.held.units() {
+            let range = unit.range();
+            if range.start >= seen {
+                break;
+            }
+            let leaf_limit = match range.end > seen {
+                true => self.held.home(seen).map(|home| home.leaves.start),
+                false => None,
+            };
+            parts.push(Part { files: unit.files, leaf_limit });
+        }
+        parts
     }
 
     /// The tail's rows, chunk by chunk in the order of arrival; made now if nobody asked before.

@@ -1,7 +1,7 @@
 //! The only place that knows the order of the steps of a write. Read it aloud:
 //!
 //! **receive, admit, verify** (`check`), **judge, write, acknowledge** (`decide`), then **batch, commit to the log**
-//! (`sealer`).
+//! (`sealer`), and when nothing else presses **put small files together** (`compactor`).
 //!
 //! Some threads check, in groups: everything that waits is verified together. One thread decides: it judges the checked
 //! groups in the order they were taken, writes them to the write-ahead log with one sync, and answers; while it waits for
@@ -13,6 +13,7 @@
 
 mod admission_metrics;
 mod check;
+mod compactor;
 mod decide;
 mod duties;
 mod metrics;
@@ -152,13 +153,18 @@ impl Pipeline {
         let checking = Arc::new(Checking::new(inbox, register, clock.clone(), shared.clone()));
         // Each checking thread may have one group on its way and one that waits.
         let (to_decider, checked) = sync_channel(verifiers.len());
-        let mut threads = Vec::with_capacity(verifiers.len() + 2);
+        let mut threads = Vec::with_capacity(verifiers.len() + 3);
         for verifier in verifiers {
             let (checking, to_decider) = (checking.clone(), to_decider.clone());
             threads.push(spawn("check", move || checking.run(verifier.as_ref(), &to_decider))?);
         }
         threads.push(spawn("decide", move || decider.run(InOrder::new(checked)))?);
         let flags = shared.clone();
+        if lake.compaction().is_on {
+            let (lake, metrics, clock) = (lake.clone(), metrics.clone(), clock.clone());
+            let flags = shared.clone();
+            threads.push(spawn("compact", move || compactor::run(&lake, &metrics, &clock, &flags))?);
+        }
         threads.push(spawn("seal", move || sealer::run(&options, &lake, &metrics, &clock, &flags))?);
         Ok(Pipeline { shared, threads, standings, quarantine, recovered })
     }

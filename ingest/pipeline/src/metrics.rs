@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ingest_lake::Compacted;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use schemas_frame::Code;
 
@@ -20,6 +21,12 @@ pub struct Metrics {
     batches: IntCounter,
     seal_failures: IntCounter,
     wal_bytes: IntGauge,
+    compactions: IntCounter,
+    compaction_failures: IntCounter,
+    compacted_files: IntCounter,
+    compacted_bytes_in: IntCounter,
+    compacted_bytes_out: IntCounter,
+    compact_seconds: Histogram,
     tail_frames: IntGauge,
     tail_bytes: IntGauge,
     pub(crate) admission: AdmissionMetrics,
@@ -61,6 +68,30 @@ impl Metrics {
                 "vitalog_pipeline_seal_failures_total",
                 "Seals that failed and were repeated.",
             )?,
+            compactions: counter(
+                "vitalog_pipeline_compactions_total",
+                "Sets of batches committed to the log.",
+            )?,
+            compaction_failures: counter(
+                "vitalog_pipeline_compaction_failures_total",
+                "Compactions that failed and were repeated.",
+            )?,
+            compacted_files: counter(
+                "vitalog_pipeline_compacted_files_total",
+                "Files whose place a set has taken.",
+            )?,
+            compacted_bytes_in: counter(
+                "vitalog_pipeline_compacted_in_bytes_total",
+                "Bytes of files whose place a set has taken.",
+            )?,
+            compacted_bytes_out: counter(
+                "vitalog_pipeline_compacted_out_bytes_total",
+                "Bytes of files of sets.",
+            )?,
+            compact_seconds: histogram(
+                "vitalog_pipeline_compact_seconds",
+                "Writing, checking and committing one set, its rests included.",
+            )?,
             wal_bytes: gauge("vitalog_pipeline_wal_bytes", "Bytes of write-ahead log segments in use.")?,
             tail_frames: gauge("vitalog_pipeline_tail_frames", "Frames that wait for the next batch.")?,
             tail_bytes: gauge(
@@ -70,7 +101,17 @@ impl Metrics {
             admission: AdmissionMetrics::register(registry)?,
         };
         registry.register(Box::new(metrics.verdicts.clone()))?;
-        for counter in [&metrics.readings, &metrics.groups, &metrics.batches, &metrics.seal_failures] {
+        for counter in [
+            &metrics.readings,
+            &metrics.groups,
+            &metrics.batches,
+            &metrics.seal_failures,
+            &metrics.compactions,
+            &metrics.compaction_failures,
+            &metrics.compacted_files,
+            &metrics.compacted_bytes_in,
+            &metrics.compacted_bytes_out,
+        ] {
             registry.register(Box::new(counter.clone()))?;
         }
         for gauge in [&metrics.wal_bytes, &metrics.tail_frames, &metrics.tail_bytes] {
@@ -81,6 +122,7 @@ impl Metrics {
             &metrics.durable_seconds,
             &metrics.sealed_age_seconds,
             &metrics.seal_seconds,
+            &metrics.compact_seconds,
         ] {
             registry.register(Box::new(histogram.clone()))?;
         }
@@ -120,6 +162,28 @@ impl Metrics {
     pub(crate) fn sealed(&self, took: Duration) {
         self.batches.inc();
         self.seal_seconds.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn compacted(&self, compacted: &Compacted, took: Duration) {
+        self.compactions.inc();
+        self.compacted_files.inc_by(compacted.files_in);
+        self.compacted_bytes_in.inc_by(compacted.bytes_in);
+        self.compacted_bytes_out.inc_by(compacted.bytes_out);
+        self.compact_seconds.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn compaction_failed(&self) {
+        self.compaction_failures.inc();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn compactions(&self) -> u64 {
+        self.compactions.get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn compaction_failures(&self) -> u64 {
+        self.compaction_failures.get()
     }
 
     pub(crate) fn seal_failed(&self) {

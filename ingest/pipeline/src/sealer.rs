@@ -14,7 +14,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) fn run(options: &Options, lake: &Lake, metrics: &Metrics, clock: &Clock, shared: &Shared) {
     while !shared.is_stopping() {
         std::thread::sleep(TICK);
-        if is_due(options, lake, metrics, clock, shared) && !seal(lake, metrics, clock, shared) {
+        if is_due(options, lake, metrics, clock) && !seal(lake, metrics, clock, shared) {
             std::thread::sleep(RETRY);
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct OpenFile {
     pub metadata: ArrowReaderMetadata,
     /// Where its rows find their origin.
     pub frames: Option<Arc<FramesFile>>,
+    /// Rows from this leaf on are not read.
+    pub leaf_limit: Option<u32>,
 }
 
 /// One row group to read, with the pages that may hold visible rows.
@@ -65,6 +67,7 @@ impl Footers {
             kind: file.kind,
             metadata,
             frames: file.frames.clone(),
+            leaf_limit: file.leaf_limit,
         }))
     }
 

@@ -17,13 +17,14 @@ use schemas_signals::columns::ORIGIN_COLUMNS;
 
 use crate::reader::ReadError;
 
-/// Most frames files whose columns one scan keeps in memory; a batch has at most some 64 k frames of 28 bytes.
-const KNOWN_MAX: usize = 4;
+/// Most frames whose columns one scan keeps for its partitions to share, 28 bytes each, and one file at least. A partition
+/// holds those of the file it reads, so that no file is read again and again while many are open.
+const KNOWN_FRAMES_MAX: usize = 1 << 21;
 /// Frames decoded at a time.
 const FRAMES_AT_ONCE: usize = 64 << 10;
 
 /// Origin columns of one frames file, one row per leaf.
-struct Origins(RecordBatch);
+pub(crate) struct Origins(RecordBatch);
 
 /// Frames files that a scan read, oldest first.
 #[derive(Default)]
@@ -32,13 +33,8 @@ pub(crate) struct OriginFiles {
 }
 
 impl OriginFiles {
-    /// Adds the origin columns to rows that name their leaves in `path`.
-    pub(crate) fn attach(&self, path: &Path, rows: &RecordBatch) -> Result<RecordBatch, ReadError> {
-        let origins = self.load(path)?;
-        Ok(origins.attach(rows)?)
-    }
-
-    fn load(&self, path: &Path) -> Result<Arc<Origins>, ReadError> {
+    /// The origin columns of a frames file.
+    pub(crate) fn load(&self, path: &Path) -> Result<Arc<Origins>, ReadError> {
         let mut known = self.known.lock();
         if let Some((_, origins)) = known.iter().find(|(known, _)| known == path) {
             return Ok(Arc::clone(origins));
@@ -51,16 +47,18 @@ impl OriginFiles {
         }
         let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
         let origins = Arc::new(Origins(concat_batches(&schema, &batches)?));
-        if known.len() >= KNOWN_MAX {
-            known.pop_front();
-        }
         known.push_back((path.to_path_buf(), Arc::clone(&origins)));
+        let mut frames: usize = known.iter().map(|(_, origins)| origins.0.num_rows()).sum();
+        while frames > KNOWN_FRAMES_MAX && known.len() > 1 {
+            frames -= known.pop_front().map_or(0, |(_, oldest)| oldest.0.num_rows());
+        }
         Ok(origins)
     }
 }
 
 impl Origins {
-    fn attach(&self, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    /// Adds the origin columns to rows that name their leaves.
+    pub(crate) fn attach(&self, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         let missing = || ArrowError::SchemaError("rows do not name their leaves".to_owned());
         let leaves = rows.column_by_name("leaf").ok_or_else(missing)?;
         let mut fields: Vec<Arc<Field>> = rows.schema().fields().iter().cloned().collect();

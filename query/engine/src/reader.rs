@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::compute::BatchCoalescer;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::{BatchCoalescer, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
@@ -19,8 +19,8 @@ use crate::columns::{self, Builder, Column, Labels, Run};
 use crate::counts::Counts;
 use crate::files::Piece;
 use crate::mask::{Interval, Lookup, Mask};
-use crate::origins::OriginFiles;
-use crate::tables::{FileKind, FramesFile};
+use crate::origins::{OriginFiles, Origins};
+use crate::tables::FileKind;
 
 /// Most rows of one output batch.
 pub(crate) const BATCH_ROWS_MAX: usize = 8192;
@@ -134,8 +134,24 @@ impl Outgoing {
 struct Open {
     kind: FileKind,
     reader: ParquetRecordBatchReader,
-    /// The frames file, if the query asks for columns that are there.
-    frames: Option<Arc<FramesFile>>,
+    /// Columns of the frames file, if the query asks for them.
+    origins: Option<Arc<Origins>>,
+    /// Rows from this leaf on came after the view.
+    leaf_limit: Option<u32>,
+}
+
+impl Open {
+    /// The rows that belong to the view, with all columns the query asks for.
+    fn own(&self, mut rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+        if let Some(limit) = self.leaf_limit {
+            let leaves = columns::unsigned(&rows, "leaf")?;
+            rows = filter_record_batch(&rows, &BooleanArray::from_unary(leaves, |leaf| leaf < limit))?;
+        }
+        match &self.origins {
+            Some(origins) => origins.attach(&rows),
+            None => Ok(rows),
+        }
+    }
 }
 
 struct Input {
@@ -189,11 +205,7 @@ impl PartitionReader {
         loop {
             if let Some(open) = &mut self.open {
                 if let Some(batch) = open.reader.next() {
-                    let batch = batch?;
-                    return Ok(Some(match &open.frames {
-                        Some(frames) => (open.kind, self.shape.origins.attach(&frames.path, &batch)?),
-                        None => (open.kind, batch),
-                    }));
+                    return Ok(Some((open.kind, open.own(batch?)?)));
                 }
                 self.open = None;
             }
@@ -208,8 +220,10 @@ impl PartitionReader {
     fn open_piece(&self, piece: Piece) -> Result<Open, ReadError> {
         let kind = piece.file.kind;
         let mut wanted = columns::sources(kind, &self.shape.columns);
-        let frames = piece.file.frames.clone().filter(|_| columns::wants_origin(&self.shape.columns));
-        if frames.is_some() {
+        let frames = piece.file.frames.as_ref().filter(|_| columns::wants_origin(&self.shape.columns));
+        let origins = frames.map(|frames| self.shape.origins.load(&frames.path)).transpose()?;
+        let leaf_limit = piece.file.leaf_limit;
+        if origins.is_some() || leaf_limit.is_some() {
             wanted.push("leaf");
         }
         let parquet = piece.file.metadata.parquet_schema();
@@ -234,7 +248,7 @@ impl PartitionReader {
         if let Some(selection) = piece.selection {
             builder = builder.with_row_selection(selection);
         }
-        Ok(Open { kind, reader: builder.build()?, frames })
+        Ok(Open { kind, reader: builder.build()?, origins, leaf_limit })
     }
 }
 

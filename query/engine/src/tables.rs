@@ -1,6 +1,7 @@
 //! What the engine reads: a view of the lake's files and of the rows not sealed yet, given by whoever runs
 //! the store. Not a catalogue for SQL: nothing here is ever registered with the planner.
 
+use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,25 +18,25 @@ pub enum FileKind {
     Wave,
 }
 
-/// The file with one row per frame of a batch.
+/// The file with one row per frame of a batch, or of a set of batches.
 #[derive(Debug, Clone)]
 pub struct FramesFile {
     /// Where it lies.
     pub path: PathBuf,
-    /// Its name in the batch manifest.
+    /// Its name in the manifest.
     pub name: String,
-    /// Its BLAKE3 digest, hex, from the batch manifest.
+    /// Its BLAKE3 digest, hex, from the manifest.
     pub blake3: String,
 }
 
-/// One immutable Parquet file of the lake, as its batch manifest names it.
+/// One immutable Parquet file of the lake, as the manifest of its batch or set names it.
 #[derive(Debug, Clone)]
 pub struct LakeFile {
     /// Where it lies.
     pub path: PathBuf,
-    /// Its name in the batch manifest.
+    /// Its name in the manifest.
     pub name: String,
-    /// Its BLAKE3 digest, hex, from the batch manifest.
+    /// Its BLAKE3 digest, hex, from the manifest.
     pub blake3: String,
     /// Which columns it has.
     pub kind: FileKind,
@@ -52,6 +53,8 @@ pub struct LakeFile {
     /// Where rows find the columns that the file does not repeat (`schemas_signals::columns::ORIGIN_COLUMNS`); `None` if it
     /// has them itself.
     pub frames: Option<Arc<FramesFile>>,
+    /// Rows with this leaf or a later one came after the view and are not read; `None` = all rows belong to it.
+    pub leaf_limit: Option<u32>,
 }
 
 /// Gives the first short id of a device number, the one SQL shows.
@@ -70,6 +73,8 @@ pub struct View {
     pub tail_wave: Vec<RecordBatch>,
     /// Short ids.
     pub devices: DeviceNames,
+    /// What the store looks at to know that the files are still read; held as long as the view is.
+    pub keep: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl std::fmt::Debug for View {

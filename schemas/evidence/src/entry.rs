@@ -44,9 +44,9 @@ pub enum Entry {
         /// Latest t0 in the batch, microseconds since 1970 UTC.
         to_us: i64,
     },
-    /// Files replaced by others with the same frames.
+    /// Files of adjacent batches replaced by others with the same frames and rows.
     Compact {
-        /// BLAKE3 of the manifest that lists files out and files in.
+        /// BLAKE3 of the set manifest: batches in, files out ([`crate::SetManifest`]).
         manifest: Hash32,
     },
     /// A signed statement (grant, binding, enrolment, ...), kept in the book beside the log.

@@ -6,6 +6,7 @@
 //! | `compact`    | the right edge of a growing tree, in memory logarithmic in its size |
 //! | `entry`      | the text a log leaf consists of, and the salted commitment inside it |
 //! | `manifest`   | what a batch consists of: files, digests, per-device ranges |
+//! | `set`        | which files hold several batches after compaction |
 //! | `note`       | C2SP signed notes and verifier keys |
 //! | `checkpoint` | C2SP checkpoints and `cosignature/v1` |
 //! | `policy`     | C2SP trust policy, with the `maker` lines of this project |
@@ -30,6 +31,7 @@ pub mod merkle;
 pub mod note;
 pub mod policy;
 pub mod proof;
+pub mod set;
 mod text;
 pub mod tiles;
 
@@ -46,3 +48,4 @@ pub use merkle::{Blake3Frames, FrameHasher, Hash32, ProofError, Sha256Rfc6962, T
 pub use note::{KeyKind, NoteError, NoteKey};
 pub use policy::{Policy, PolicyError, PolicyParseError};
 pub use proof::{TlogProof, TlogProofError};
+pub use set::{SetBatch, SetManifest, set_id};

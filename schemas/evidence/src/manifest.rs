@@ -180,10 +180,7 @@ impl BatchManifest {
             ("frames", self.frames > 0),
             ("wal_to", self.wal_from < self.wal_to),
             ("to_us", self.from_us <= self.to_us),
-            (
-                "files",
-                self.files.iter().map(|file| &file.name).collect::<HashSet<_>>().len() == self.files.len(),
-            ),
+            ("files", are_unique(&self.files)),
             ("name", self.files.iter().all(|file| is_file_name(&file.name))),
             ("last", self.ranges.iter().all(|range| range.first <= range.last)),
         ];
@@ -192,6 +189,15 @@ impl BatchManifest {
             None => Ok(()),
         }
     }
+}
+
+fn are_unique(files: &[FileRef]) -> bool {
+    files.iter().map(|file| &file.name).collect::<HashSet<_>>().len() == files.len()
+}
+
+/// Files of a manifest: their names are unique and stay in the directory.
+pub(crate) fn are_files(files: &[FileRef]) -> bool {
+    are_unique(files) && files.iter().all(|file| is_file_name(&file.name))
 }
 
 /// A name that can be joined to a directory without leaving it.

@@ -151,6 +151,7 @@ fn open_rooms(config: &Config, is_dev: bool, data: &DataDir) -> anyhow::Result<R
     }
     let options = ingest_lake::Options {
         hasher: Arc::new(SideBySide),
+        compaction: compaction(config)?,
         ..ingest_lake::Options::new(data.folder("lake"))
     };
     let lake = Lake::open(options, ledger.clone()).context("cannot open the lake")?;
@@ -177,6 +178,16 @@ fn open_rooms(config: &Config, is_dev: bool, data: &DataDir) -> anyhow::Result<R
     let (standings, quarantine) = (pipeline.standings.clone(), pipeline.quarantine.clone());
     let pipeline = Arc::new(parking_lot::Mutex::new(Some(pipeline)));
     Ok(Rooms { statements, lake, ledger, pipeline, standings, quarantine, admission, door, metrics })
+}
+
+fn compaction(config: &Config) -> anyhow::Result<ingest_lake::Compaction> {
+    Ok(ingest_lake::Compaction {
+        is_on: config.lake.compact,
+        fan_in: usize::try_from(config.lake.compact_fan_in)?,
+        bytes_max: config.lake.set_bytes_max,
+        frames_max: config.lake.set_frames_max,
+        keep: Duration::from_secs(config.lake.replaced_keep_seconds),
+    })
 }
 
 fn pipeline_options(config: &Config, data: &DataDir) -> ingest_pipeline::Options {

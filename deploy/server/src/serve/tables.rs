@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ingest_lake::{Lake, SealedBatch};
+use ingest_lake::{Lake, Part};
 use ingest_statements::Statements;
 use query_engine::{FileKind, FramesFile, LakeFile, Tables, TablesError, View};
 
@@ -17,6 +17,7 @@ fn lake_file(
     directory: &Path,
     file: &schemas_evidence::FileRef,
     frames: &Arc<FramesFile>,
+    leaf_limit: Option<u32>,
 ) -> Option<LakeFile> {
     let kind = match file.kind {
         schemas_evidence::FileKind::Scalar => FileKind::Scalar,
@@ -35,12 +36,13 @@ fn lake_file(
         ts_min_us: file.ts_min_us,
         ts_max_us: file.ts_max_us,
         frames: Some(Arc::clone(frames)),
+        leaf_limit,
     })
 }
 
-/// The tables of one batch.
-fn batch_files(directory: &Path, batch: &SealedBatch) -> Vec<LakeFile> {
-    let files = &batch.manifest.files;
+/// The tables of a batch or a set.
+fn tables(directory: &Path, part: &Part<'_>) -> Vec<LakeFile> {
+    let files = part.files;
     let Some(frames) = files.iter().find(|file| file.kind == schemas_evidence::FileKind::Frames) else {
         return Vec::new();
     };
@@ -49,7 +51,7 @@ fn batch_files(directory: &Path, batch: &SealedBatch) -> Vec<LakeFile> {
         name: frames.name.clone(),
         blake3: hex::encode(frames.blake3),
     });
-    files.iter().filter_map(|file| lake_file(directory, file, &frames)).collect()
+    files.iter().filter_map(|file| lake_file(directory, file, &frames, part.leaf_limit)).collect()
 }
 
 impl Tables for LakeTables {
@@ -59,7 +61,7 @@ impl Tables for LakeTables {
             Some(size) if size <= self.lake.log_size() => self.lake.view_at(size),
             Some(size) => return Err(TablesError::NoSnapshot(size)),
         };
-        let files = view.batches.iter().flat_map(|batch| batch_files(self.lake.directory(), batch)).collect();
+        let files = view.parts().iter().flat_map(|part| tables(self.lake.directory(), part)).collect();
         let tail = view.tail_rows().map_err(|error| TablesError::Unavailable(error.to_string()))?;
         let register = self.statements.register();
         Ok(Arc::new(View {
@@ -68,6 +70,8 @@ impl Tables for LakeTables {
             tail_scalar: tail.scalar,
             tail_wave: tail.wave,
             devices: Arc::new(move |number| register.device(number).map(|device| device.first_id)),
+            // Files that compaction replaces stay while this is held.
+            keep: Some(view),
         }))
     }
 }

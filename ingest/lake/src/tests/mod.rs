@@ -8,6 +8,7 @@ use schemas_identity::{BootId, SecretKey};
 
 use super::*;
 
+mod compacted;
 mod rebuilt;
 
 const T0: i64 = 1_644_226_061_000_000;

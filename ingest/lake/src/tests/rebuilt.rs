@@ -12,7 +12,7 @@ use super::*;
 use crate::rebuild::shape_of;
 
 #[derive(Debug, Clone)]
-struct Plan {
+pub(super) struct Plan {
     device: u32,
     boot: u8,
     t0_us: i64,
@@ -58,7 +58,7 @@ fn one_series() -> impl Strategy<Value = OutSeries> {
     )
 }
 
-fn plan() -> impl Strategy<Value = Plan> {
+pub(super) fn plan() -> impl Strategy<Value = Plan> {
     let near = T0..T0 + 5_000_000;
     let t0_us = prop_oneof![8 => near, 1 => Just(i64::MAX - 10), 1 => Just(i64::MIN)];
     let wall = prop_oneof![4 => Just(None), 1 => any::<Option<i64>>().prop_map(Some)];
@@ -78,7 +78,7 @@ fn plan() -> impl Strategy<Value = Plan> {
 }
 
 /// The frames of some plans, numbered per device and boot, signatures made up: the lake verifies none.
-fn frames(plans: &[Plan]) -> Vec<Admitted> {
+pub(super) fn frames(plans: &[Plan]) -> Vec<Admitted> {
     let mut last: std::collections::HashMap<(u32, u8), (u64, [u8; 16])> = Default::default();
     let mut frames = Vec::new();
     for (plan, position) in plans.iter().zip(0..) {
@@ -121,7 +121,7 @@ fn read(lake: &Lake, kind: FileKind, schema: arrow::datatypes::SchemaRef) -> Rec
 }
 
 /// What the file should hold: all rows of the frames in leaf order, sorted row by row.
-fn expected(rows: &RecordBatch, schema: &arrow::datatypes::SchemaRef) -> RecordBatch {
+pub(super) fn expected(rows: &RecordBatch, schema: &arrow::datatypes::SchemaRef) -> RecordBatch {
     let kept: Vec<usize> =
         schema.fields().iter().map(|field| rows.schema().index_of(field.name()).unwrap()).collect();
     let rows = rows.project(&kept).unwrap();

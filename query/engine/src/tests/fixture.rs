@@ -191,6 +191,7 @@ pub(crate) fn write(dir: &Path, name: &str, kind: FileKind, batch: &RecordBatch,
             name: frames_name,
             blake3: "11".repeat(32),
         })),
+        leaf_limit: None,
     }
 }
 
@@ -253,6 +254,7 @@ pub(crate) fn lake(dir: &Path, group: usize, keep: fn(u32, i64) -> bool) -> View
         tail_scalar: vec![scalar_batch(&kept(readings(&[5], 0, 20)))],
         tail_wave: vec![wave_batch(&kept_waves(waves(10, 2)))],
         devices: names,
+        keep: None,
     }
 }
 

@@ -4,6 +4,7 @@
 mod attacks;
 pub(crate) mod fixture;
 mod oracle;
+mod past;
 pub(crate) mod people;
 mod stream;
 

@@ -110,6 +110,7 @@ impl World {
             tail_scalar: vec![rows(count)],
             tail_wave: Vec::new(),
             devices: Arc::new(move |number| (number.0 == 0).then_some(device)),
+            keep: None,
         };
         let clock: query_engine::Clock = Arc::new(|| NOW_S * 1_000_000);
         let options = Options { partitions: 2, threads: 2, clock: Arc::clone(&clock), ..Options::default() };
