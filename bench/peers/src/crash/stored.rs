@@ -1,6 +1,6 @@
 //! What the lake's files hold, read with nothing but Parquet: every frame's boot and number, and how many readings.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 
@@ -82,9 +82,13 @@ impl Stored {
 /// When a file is not what it should be.
 pub fn read(lake: &Path) -> Result<Stored> {
     let mut stored = Stored::default();
+    let replaced = replaced(lake)?;
     for entry in std::fs::read_dir(lake).with_context(|| lake.display().to_string())? {
         let path = entry?.path();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.split('.').next().is_some_and(|id| replaced.contains(id)) {
+            continue;
+        }
         match name.strip_suffix(".parquet").and_then(|name| name.rsplit('.').next()) {
             Some("frames") => stored.add_frames(&path)?,
             Some("scalar") => stored.readings += rows(&path)?,
@@ -93,6 +97,21 @@ pub fn read(lake: &Path) -> Result<Stored> {
         }
     }
     Ok(stored)
+}
+
+/// Batches and sets whose files a set has taken the place of; they stay for a while for readers that still use them.
+fn replaced(lake: &Path) -> Result<HashSet<String>> {
+    let mut replaced = HashSet::new();
+    for entry in std::fs::read_dir(lake).with_context(|| lake.display().to_string())? {
+        let path = entry?.path();
+        if !path.to_string_lossy().ends_with(".compact.json") {
+            continue;
+        }
+        let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+        let ids = manifest["replaces"].as_array().into_iter().flatten().filter_map(|id| id.as_str());
+        replaced.extend(ids.map(str::to_owned));
+    }
+    Ok(replaced)
 }
 
 /// Compares what is there with what was sent.
