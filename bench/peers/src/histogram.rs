@@ -94,7 +94,7 @@ mod tests {
         let mut last = 0;
         for exponent in 0..64 {
             for offset in [0, 1, 3, 7] {
-                let ns = (1u64 << exponent).saturating_add(offset * (1 << exponent) / 8);
+                let ns = (1u64 << exponent).saturating_add(offset * ((1 << exponent) / 8));
                 let at = bucket(ns);
                 assert!(at < BUCKETS && at >= last, "{ns}");
                 assert!(upper(at) >= ns && (upper(at) - ns) as f64 <= ns as f64 / 64.0, "{ns} {}", upper(at));
