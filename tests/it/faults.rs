@@ -96,7 +96,8 @@ fn a_full_disk_is_survived() {
     let refused = loop {
         assert!(taken < 1_000, "40 MiB never fill");
         match server.try_post(&large_frame(&key, taken)) {
-            (200, codes) => assert_eq!(codes, ["OK"]),
+            // Kept, though it names no frame before it.
+            (200, codes) => assert!(codes == ["OK"] || codes == ["CHAIN"], "{codes:?}"),
             (status, _) => break status,
         }
         taken += 1;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ingest_lake::Compacted;
+use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use schemas_frame::Code;
 
@@ -36,18 +37,22 @@ fn buckets() -> Vec<f64> {
     vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]
 }
 
+fn enlist<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
 impl Metrics {
     /// Registers everything.
     pub fn register(registry: &Registry) -> Result<Metrics, prometheus::Error> {
-        let counter = |name: &str, help: &str| IntCounter::new(name, help);
-        let gauge = |name: &str, help: &str| IntGauge::new(name, help);
-        let histogram =
-            |name: &str, help: &str| Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets()));
+        let counter = |name: &str, help: &str| enlist(registry, IntCounter::new(name, help)?);
+        let gauge = |name: &str, help: &str| enlist(registry, IntGauge::new(name, help)?);
+        let histogram = |name: &str, help: &str| {
+            enlist(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets()))?)
+        };
+        let verdicts = Opts::new("vitalog_pipeline_verdicts_total", "Frames by verdict code.");
         let metrics = Metrics {
-            verdicts: IntCounterVec::new(
-                Opts::new("vitalog_pipeline_verdicts_total", "Frames by verdict code."),
-                &["code"],
-            )?,
+            verdicts: enlist(registry, IntCounterVec::new(verdicts, &["code"])?)?,
             readings: counter("vitalog_pipeline_readings_total", "Samples in frames that were kept.")?,
             groups: counter("vitalog_pipeline_groups_total", "Groups of frames made durable with one sync.")?,
             decide_seconds: histogram(
@@ -100,32 +105,6 @@ impl Metrics {
             )?,
             admission: AdmissionMetrics::register(registry)?,
         };
-        registry.register(Box::new(metrics.verdicts.clone()))?;
-        for counter in [
-            &metrics.readings,
-            &metrics.groups,
-            &metrics.batches,
-            &metrics.seal_failures,
-            &metrics.compactions,
-            &metrics.compaction_failures,
-            &metrics.compacted_files,
-            &metrics.compacted_bytes_in,
-            &metrics.compacted_bytes_out,
-        ] {
-            registry.register(Box::new(counter.clone()))?;
-        }
-        for gauge in [&metrics.wal_bytes, &metrics.tail_frames, &metrics.tail_bytes] {
-            registry.register(Box::new(gauge.clone()))?;
-        }
-        for histogram in [
-            &metrics.decide_seconds,
-            &metrics.durable_seconds,
-            &metrics.sealed_age_seconds,
-            &metrics.seal_seconds,
-            &metrics.compact_seconds,
-        ] {
-            registry.register(Box::new(histogram.clone()))?;
-        }
         // Every code is there from the start, so that a first refusal is seen as a change.
         for code in Code::ALL {
             metrics.verdicts.with_label_values(&[code.as_str()]).inc_by(0);
