@@ -3,7 +3,7 @@
 //! | limit | value | beyond it |
 //! |---|---|---|
 //! | publishes without an answer | the window, or the server's receive maximum | wait until a quarter of it is free |
-//! | bytes encoded and not yet written | [`OUT_BYTES_MAX`] | wait |
+//! | bytes encoded and not yet written | `OUT_BYTES_MAX` | wait |
 //! | time without any answer | [`super::STALL_MAX`] | the run ends with a problem |
 
 use std::io::{ErrorKind, Read, Write};
