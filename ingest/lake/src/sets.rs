@@ -187,3 +187,62 @@ impl Held {
         Some(Placed { set, sets, replaced })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use schemas_evidence::{BatchManifest, SetBatch, set_id};
+
+    use super::*;
+
+    fn batch(at: u64) -> Arc<SealedBatch> {
+        let manifest = BatchManifest {
+            v: 1,
+            batch: format!("{at:032x}"),
+            frames: at + 1,
+            root: [0; 32],
+            wal_from: at,
+            wal_to: at + 1,
+            from_us: 0,
+            to_us: 0,
+            files: Vec::new(),
+            ranges: Vec::new(),
+        };
+        Arc::new(SealedBatch { manifest, entry_index: at })
+    }
+
+    fn manifest(held: &Held, places: Range<usize>) -> SetManifest {
+        let batches: Vec<SetBatch> = held.batches[places.clone()]
+            .iter()
+            .map(|batch| SetBatch { batch: batch.manifest.batch.clone(), frames: batch.manifest.frames })
+            .collect();
+        let set = set_id(batches.iter().map(|batch| batch.batch.as_str()));
+        let replaces = held.units_of(places).iter().map(|unit| unit.id.to_owned()).collect();
+        SetManifest { v: 1, set, batches, replaces, files: Vec::new() }
+    }
+
+    // Guarantee: a set takes the place of whole neighbours that it names, and of nothing else; leaves run on.
+    #[test]
+    fn a_set_takes_the_place_of_whole_neighbours() {
+        let mut held = Held { batches: Arc::new((0..6).map(batch).collect()), ..Held::default() };
+        held.sets = Arc::new(held.place(manifest(&held, 2..4), 6).unwrap().sets);
+        assert_eq!(held.units().iter().map(Unit::range).collect::<Vec<_>>(), [0..1, 1..2, 2..4, 4..5, 5..6]);
+        assert_eq!(held.home(3).map(|home| home.leaves), Some(3..7));
+        // A part of a set at either end.
+        assert!(held.place(manifest(&held, 1..3), 7).is_none());
+        assert!(held.place(manifest(&held, 3..5), 7).is_none());
+        let good = manifest(&held, 1..5);
+        let check = |change: &dyn Fn(&mut SetManifest)| {
+            let mut bad = good.clone();
+            change(&mut bad);
+            assert!(held.place(bad, 7).is_none());
+        };
+        check(&|bad| bad.batches.swap(1, 2));
+        check(&|bad| bad.batches[1].frames += 1);
+        check(&|bad| bad.batches[0].batch = format!("{:032x}", 9));
+        check(&|bad| bad.replaces.swap(0, 1));
+        check(&|bad| bad.replaces.truncate(2));
+        let placed = held.place(good, 7).unwrap();
+        assert_eq!((placed.set.range(), placed.sets.len()), (1..5, 1));
+        assert_eq!(placed.set.leaves_of_first(4), Some(2 + 3 + 4 + 5));
+    }
+}

@@ -458,3 +458,19 @@ fn compaction_comes_to_an_end() {
     assert_eq!((compactions, lake.view().parts().len()), (13, 4));
     assert_eq!(findings(directory.path(), &ledger), []);
 }
+
+/// Guarantee: what is half as large as a set may be is not rewritten again for the sake of small neighbours.
+#[test]
+fn what_is_large_enough_stays() {
+    let (directory, ledger) = (tempfile::tempdir().unwrap(), ledger());
+    let compaction = Compaction { fan_in: 2, frames_max: 20, ..Compaction::default() };
+    let options = Options { compaction, ..Options::new(directory.path()) };
+    let lake = Lake::open(options, ledger.clone()).unwrap();
+    let mut seq = 0;
+    for frames in [12, 2, 12, 2, 2] {
+        lake.push((0..frames).map(|at| frame(0, seq + at)).collect());
+        seq += frames;
+        lake.seal().unwrap().unwrap();
+    }
+    assert_eq!((compact_all(&lake), lake.view().parts().len()), (1, 4));
+}

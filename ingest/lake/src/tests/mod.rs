@@ -9,6 +9,7 @@ use schemas_identity::{BootId, SecretKey};
 use super::*;
 
 mod compacted;
+mod measured;
 mod rebuilt;
 
 const T0: i64 = 1_644_226_061_000_000;
