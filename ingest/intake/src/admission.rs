@@ -52,6 +52,9 @@ pub enum Door {
 }
 
 impl Door {
+    /// Every door, in the order of their numbers.
+    pub(crate) const ALL: [Door; 4] = [Door::Http, Door::Mqtt, Door::Bridge, Door::Quarantine];
+
     /// The metric label.
     pub fn label(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
-use schemas_frame::Verdict;
+use schemas_frame::{Code, Verdict};
 
 use crate::admission::{Admission, Depth, Door};
 
@@ -14,6 +14,8 @@ use crate::admission::{Admission, Depth, Door};
 pub struct Metrics {
     frames: IntCounterVec,
     bytes: IntCounterVec,
+    /// The same counters by door and by code, looked up once: both are counted for every frame.
+    by_door: [ByDoor; Door::ALL.len()],
     pressure: IntCounterVec,
     limited: IntCounterVec,
     http_requests: IntCounterVec,
@@ -30,6 +32,23 @@ pub struct Metrics {
     pub(crate) bridge_connections: IntCounter,
     pub(crate) bridge_redelivered: IntCounter,
     pub(crate) bridge_acks_dropped: IntCounter,
+}
+
+/// What a door counts for every body.
+#[derive(Debug)]
+struct ByDoor {
+    bytes: IntCounter,
+    frames: [IntCounter; Code::ALL.len()],
+}
+
+impl ByDoor {
+    /// Every code is there from the start, so that a first refusal is seen as a change.
+    fn new(door: Door, bytes: &IntCounterVec, frames: &IntCounterVec) -> ByDoor {
+        ByDoor {
+            bytes: bytes.with_label_values(&[door.label()]),
+            frames: Code::ALL.map(|code| frames.with_label_values(&[door.label(), code.as_str()])),
+        }
+    }
 }
 
 impl Metrics {
@@ -71,9 +90,12 @@ impl Metrics {
     /// # Errors
     /// Only if a name here were not a metric name.
     pub fn new() -> Result<Self, prometheus::Error> {
+        let frames = labelled("frames_total", "Frames answered", &["door", "code"])?;
+        let bytes = labelled("bytes_total", "Bytes of bodies and payloads received", &["door"])?;
         Ok(Self {
-            frames: labelled("frames_total", "Frames answered", &["door", "code"])?,
-            bytes: labelled("bytes_total", "Bytes of bodies and payloads received", &["door"])?,
+            by_door: Door::ALL.map(|door| ByDoor::new(door, &bytes, &frames)),
+            frames,
+            bytes,
             pressure: labelled("pressure_total", "Offers refused by the full queue", &["door"])?,
             limited: labelled("rate_limited_total", "HTTP bodies refused by a rate limit", &["by"])?,
             http_requests: labelled("http_requests_total", "Answers of POST /v1/frames", &["status"])?,
@@ -119,15 +141,16 @@ impl Metrics {
     }
 
     pub(crate) fn body(&self, door: Door, bytes: usize) {
-        self.bytes.with_label_values(&[door.label()]).inc_by(bytes as u64);
+        if let Some(counted) = self.by_door.get(door as usize) {
+            counted.bytes.inc_by(bytes as u64);
+        }
     }
 
     pub(crate) fn verdicts(&self, door: Door, verdicts: &[Verdict]) {
-        // Runs of one code are the rule, so one lookup per run.
+        let Some(counted) = self.by_door.get(door as usize) else { return };
         for run in verdicts.chunk_by(|a, b| a.code == b.code) {
-            if let Some(first) = run.first() {
-                let labels = [door.label(), first.code.as_str()];
-                self.frames.with_label_values(&labels).inc_by(run.len() as u64);
+            if let Some(counter) = run.first().and_then(|first| counted.frames.get(first.code as usize)) {
+                counter.inc_by(run.len() as u64);
             }
         }
     }
@@ -238,6 +261,12 @@ mod tests {
         let frames = families.iter().find(|family| family.name() == "vitalog_intake_queue_frames").unwrap();
         assert_eq!(frames.get_metric()[0].get_gauge().get_value(), 1.0);
         assert_eq!(metrics.count("vitalog_intake_connections_refused_total", &["mqtt", "global"]), 1);
+        for door in Door::ALL {
+            let before =
+                Verdict { device: None, boot: None, seq: None, code: Code::Dup, flags: 0, hint: None };
+            metrics.verdicts(door, &[before.clone(), before]);
+            assert_eq!(metrics.count("vitalog_intake_frames_total", &[door.label(), "DUP"]), 2, "{door:?}");
+        }
         assert!(
             Metrics::register(&registry, &admission).is_err(),
             "a second registration is an error, not a panic"

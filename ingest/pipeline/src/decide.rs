@@ -1,7 +1,7 @@
 //! The deciding thread: judge, write, acknowledge. Frames come checked (`check`), in the order in which they were taken.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ingest_devices::{Ask, Limits, New, Standing, Windows, most_telling};
 use ingest_intake::admission::Rooms;
@@ -293,25 +293,29 @@ impl Decider {
         let mut fates = fates.into_iter();
         // One lock of the queue for all answers, not one for each.
         let mut rooms = Rooms::default();
+        let (mut answers, answered_at) = (self.metrics.answers(), Instant::now());
         for submission in submissions {
             let mut verdicts = Vec::with_capacity(submission.frames.len());
-            let mut touched = BTreeSet::new();
+            let mut touched = Vec::new();
             for fate in fates.by_ref().take(submission.frames.len()) {
                 let (verdict, device) = match fate {
                     Fate::Kept { verdict, admitted, name, .. } => (verdict, Some((admitted.device, name))),
                     Fate::Decided { verdict, name } => (verdict, name.map(|(number, name)| (number.0, name))),
                 };
-                self.metrics.verdict(verdict.code);
+                answers.verdict(verdict.code);
                 touched.extend(device);
                 verdicts.push(verdict);
             }
+            touched.sort_unstable();
+            touched.dedup();
             let report = |(number, name): (u32, ShortId)| -> DeviceReport {
                 self.windows.report(DeviceNumber(number), name)
             };
             let reports = touched.into_iter().map(report).collect();
-            self.metrics.durable(submission.offered_at.elapsed());
+            answers.durable(answered_at.saturating_duration_since(submission.offered_at));
             submission.reply.send_with(Reply { verdicts, reports }, &mut rooms);
         }
+        self.metrics.answered(&answers);
     }
 }
 

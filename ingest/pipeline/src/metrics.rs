@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ingest_lake::Compacted;
 use prometheus::core::Collector;
+use prometheus::local::LocalHistogram;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use schemas_frame::Code;
 
@@ -31,6 +32,25 @@ pub struct Metrics {
     tail_frames: IntGauge,
     tail_bytes: IntGauge,
     pub(crate) admission: AdmissionMetrics,
+}
+
+/// Answers of a group, counted apart so that thousands of frames cost each shared counter one addition.
+pub(crate) struct Answers {
+    codes: [u64; Code::ALL.len()],
+    durable_seconds: LocalHistogram,
+}
+
+impl Answers {
+    pub(crate) fn verdict(&mut self, code: Code) {
+        if let Some(count) = self.codes.get_mut(code as usize) {
+            *count += 1;
+        }
+    }
+
+    /// An answer was given so long after its frames were offered.
+    pub(crate) fn durable(&self, took: Duration) {
+        self.durable_seconds.observe(took.as_secs_f64());
+    }
 }
 
 fn buckets() -> Vec<f64> {
@@ -112,8 +132,17 @@ impl Metrics {
         Ok(metrics)
     }
 
-    pub(crate) fn verdict(&self, code: Code) {
-        self.verdicts.with_label_values(&[code.as_str()]).inc();
+    /// Begins to count the answers of a group.
+    pub(crate) fn answers(&self) -> Answers {
+        Answers { codes: [0; Code::ALL.len()], durable_seconds: self.durable_seconds.local() }
+    }
+
+    /// Adds what was counted.
+    pub(crate) fn answered(&self, answers: &Answers) {
+        for (code, count) in Code::ALL.into_iter().zip(answers.codes).filter(|(_, count)| *count > 0) {
+            self.verdicts.with_label_values(&[code.as_str()]).inc_by(count);
+        }
+        answers.durable_seconds.flush();
     }
 
     pub(crate) fn group(&self, readings: u64, took: Duration, wal_bytes: u64) {
@@ -126,11 +155,6 @@ impl Metrics {
     pub(crate) fn tail(&self, frames: u64, bytes: u64) {
         self.tail_frames.set(i64::try_from(frames).unwrap_or(i64::MAX));
         self.tail_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-    }
-
-    /// An answer was given so long after its frames were offered.
-    pub(crate) fn durable(&self, took: Duration) {
-        self.durable_seconds.observe(took.as_secs_f64());
     }
 
     /// A batch is in the log; its oldest frame arrived so long ago.

@@ -84,11 +84,13 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next byte, not consumed.
+    #[inline]
     pub fn peek(&self) -> Result<u8, DecodeError> {
         self.bytes.get(self.at).copied().ok_or(DecodeError::Truncated { at: self.at })
     }
 
     /// The next `len` bytes.
+    #[inline]
     pub fn take(&mut self, len: u64) -> Result<&'a [u8], DecodeError> {
         let error = DecodeError::Truncated { at: self.bytes.len() };
         let Ok(len) = usize::try_from(len) else { return Err(error) };
@@ -125,6 +127,35 @@ impl<'a> Cursor<'a> {
         Ok(head)
     }
 
+    /// The argument of a head of major type `wanted` in shortest form and of at most 32 bits. `None` consumes nothing and
+    /// says nothing: [`Cursor::head`] tells what is there.
+    #[inline]
+    pub(crate) fn quick(&mut self, wanted: u8) -> Option<u64> {
+        let rest = self.bytes.get(self.at..)?;
+        let (initial, rest) = rest.split_first()?;
+        if initial >> 5 != wanted {
+            return None;
+        }
+        let (argument, bytes) = match initial & INFO_MASK {
+            small @ 0..=23 => (u64::from(small), 1),
+            24 => (u64::from(*rest.first()?), 2),
+            25 => (u64::from(u16::from_be_bytes(*rest.first_chunk()?)), 3),
+            26 => (u64::from(u32::from_be_bytes(*rest.first_chunk()?)), 5),
+            _ => return None,
+        };
+        let is_shortest = match bytes {
+            2 => argument >= 24,
+            3 => argument >= 1 << 8,
+            5 => argument >= 1 << 16,
+            _ => true,
+        };
+        if !is_shortest {
+            return None;
+        }
+        self.at += bytes;
+        Some(argument)
+    }
+
     /// Reads a head of major type `major`; `what` names it in the error.
     pub fn expect(&mut self, wanted: u8, what: &'static str) -> Result<Head, DecodeError> {
         let found = self.peek()?;
@@ -136,21 +167,29 @@ impl<'a> Cursor<'a> {
 
     /// Reads an unsigned integer below `limit`.
     pub fn uint_below(&mut self, limit: u64, what: &'static str) -> Result<u64, DecodeError> {
-        let head = self.expect(major::UINT, what)?;
-        if head.argument >= limit {
-            return Err(DecodeError::OutOfBounds { at: head.at, what, value: head.argument });
+        let at = self.at;
+        let value = match self.quick(major::UINT) {
+            Some(value) => value,
+            None => self.expect(major::UINT, what)?.argument,
+        };
+        if value >= limit {
+            return Err(DecodeError::OutOfBounds { at, what, value });
         }
-        Ok(head.argument)
+        Ok(value)
     }
 
     /// Reads a byte string of exactly `N` bytes.
     pub fn bytes_exact<const N: usize>(&mut self, what: &'static str) -> Result<&'a [u8; N], DecodeError> {
-        let head = self.expect(major::BYTES, what)?;
-        let error = DecodeError::Length { at: head.at, what, len: head.argument, expected: N as u64 };
-        if head.argument != N as u64 {
-            return Err(error);
+        let at = self.at;
+        let len = match self.quick(major::BYTES) {
+            Some(len) => len,
+            None => self.expect(major::BYTES, what)?.argument,
+        };
+        let error = || DecodeError::Length { at, what, len, expected: N as u64 };
+        if len != N as u64 {
+            return Err(error());
         }
-        self.take(N as u64)?.try_into().map_err(|_| error)
+        self.take(len)?.try_into().map_err(|_| error())
     }
 
     /// Reads an array head of exactly `len` elements.
@@ -163,6 +202,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Consumes a null if one is next.
+    #[inline]
     pub fn null(&mut self) -> Result<bool, DecodeError> {
         let found = self.peek()? == NULL;
         if found {

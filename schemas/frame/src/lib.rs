@@ -28,6 +28,7 @@ pub mod encode;
 mod error;
 pub mod hostile;
 pub mod parse;
+mod quick;
 pub mod series;
 pub mod verdict;
 pub mod verify;

@@ -6,6 +6,7 @@
 use schemas_identity::{BootId, ShortId};
 
 use crate::cbor::{Cursor, major};
+use crate::quick;
 use crate::series::{Deltas, Scale, Series, Values};
 use crate::{
     EXTERNAL_AAD, FRAME_BYTES_MAX, RAW_TIMES_NUM_MAX, SCALE_MAX, SERIES_MAX, SERIES_SPAN_US_MAX, UINT63_MAX,
@@ -153,7 +154,7 @@ impl<'a> Frame<'a> {
     /// The series in the frame's order. Signals may repeat and may be unknown.
     pub fn series(&self) -> impl Iterator<Item = Series<'a>> + use<'a> {
         let mut cursor = self.fields.series.elements;
-        (0..self.fields.series.count).map_while(move |_| one_series(&mut cursor).ok())
+        (0..self.fields.series.count).map_while(move |_| known_series(&mut cursor))
     }
 
     /// As [`Frame::series`], each with its place in the frame's bytes, for [`Frame::series_at`].
@@ -161,13 +162,15 @@ impl<'a> Frame<'a> {
         let mut cursor = self.fields.series.elements;
         (0..self.fields.series.count).map_while(move |_| {
             let at = cursor.at() as u32;
-            one_series(&mut cursor).ok().map(|series| (at, series))
+            known_series(&mut cursor).map(|series| (at, series))
         })
     }
 
     /// The series at a place that [`Frame::series_places`] gave, without walking those before it.
     pub fn series_at(&self, at: u32) -> Option<Series<'a>> {
-        one_series(&mut Cursor::starting_at(self.bytes, at as usize)).ok()
+        let mut cursor = Cursor::starting_at(self.bytes, at as usize);
+        // The place may be anything, so that what is there counts only if it is a whole series.
+        one_series(&mut cursor).ok()
     }
 
     /// The payload's bytes: the CBOR map with unknown keys as sent.
@@ -277,7 +280,12 @@ fn payload_map<'a>(mut cursor: Cursor<'a>) -> Result<Fields<'a>, DecodeError> {
     let mut wanted = 1;
     for _ in 0..pairs {
         let at = cursor.at();
-        cursor.skip()?;
+        // A known key is one byte; any other is some item.
+        if cursor.peek()? == wanted {
+            cursor.take(1).map(|_| ())?
+        } else {
+            cursor.skip()?
+        };
         let key = cursor.since(at);
         if key_before.is_some_and(|before| before >= key) {
             return Err(DecodeError::KeyOrder { at });
@@ -339,7 +347,25 @@ fn series_list<'a>(cursor: &mut Cursor<'a>) -> Result<SeriesList<'a>, DecodeErro
 }
 
 fn one_series<'a>(cursor: &mut Cursor<'a>) -> Result<Series<'a>, DecodeError> {
-    let at = cursor.array_exact(7, "series")?.at;
+    let at = cursor.at();
+    let series = match quick::series(cursor) {
+        Some(series) => series,
+        None => unchecked_series(cursor)?,
+    };
+    check_series(&series, at)?;
+    Ok(series)
+}
+
+/// A series that was checked before, read again.
+#[inline]
+fn known_series<'a>(cursor: &mut Cursor<'a>) -> Option<Series<'a>> {
+    quick::series(cursor).or_else(|| unchecked_series(cursor).ok())
+}
+
+/// The reference: every field for itself.
+#[cold]
+pub(crate) fn unchecked_series<'a>(cursor: &mut Cursor<'a>) -> Result<Series<'a>, DecodeError> {
+    cursor.array_exact(7, "series")?;
     let signal = cursor.uint_below(1 << 32, "signal")? as u32;
     let offset_us = cursor.uint_below(SERIES_SPAN_US_MAX, "offset_us")?;
     let period_us = cursor.uint_below(SERIES_SPAN_US_MAX, "period_us")?;
@@ -348,9 +374,7 @@ fn one_series<'a>(cursor: &mut Cursor<'a>) -> Result<Series<'a>, DecodeError> {
     let values = values(cursor)?;
     let deltas = if cursor.null()? { None } else { Some(deltas(cursor)?) };
     let quality = if cursor.null()? { None } else { Some(quality(cursor)?) };
-    let series = Series { signal, offset_us, period_us, scale, values, deltas, quality };
-    check_series(&series, at)?;
-    Ok(series)
+    Ok(Series { signal, offset_us, period_us, scale, values, deltas, quality })
 }
 
 /// What no single field of a series can tell: lengths, spacing, exactness, time span.

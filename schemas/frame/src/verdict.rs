@@ -197,6 +197,12 @@ mod tests {
         assert_eq!("ok".parse::<Code>(), Err(UnknownCode { len: 2 }));
     }
 
+    /// A code's number is its place among all of them: counters are found by it.
+    #[test]
+    fn codes_are_numbered() {
+        assert!(Code::ALL.into_iter().enumerate().all(|(place, code)| code as usize == place));
+    }
+
     /// A refused frame is never counted as accepted, a duplicate is accepted but not kept again.
     #[test]
     fn kept_and_accepted() {

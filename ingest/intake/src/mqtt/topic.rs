@@ -19,9 +19,9 @@ pub(crate) fn verdict_topic(device: &ShortId) -> String {
 
 fn device(topic: &str, suffix: &str) -> Option<ShortId> {
     let id = topic.strip_prefix("v1/d/")?.strip_suffix(suffix)?;
-    let device: ShortId = id.parse().ok()?;
     // One device, one topic: an upper-case spelling would be a second name.
-    (device.to_string() == id).then_some(device)
+    let is_only_spelling = !id.bytes().any(|byte| byte.is_ascii_uppercase());
+    id.parse().ok().filter(|_| is_only_spelling)
 }
 
 #[cfg(test)]
