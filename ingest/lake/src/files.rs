@@ -8,12 +8,15 @@ use std::path::Path;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType, UInt32Type};
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 use schemas_evidence::{FileKind, FileRef};
 
 use crate::LakeError;
+use crate::column::{Column, Scratch};
 use crate::disk::{Disk, NewFile};
 
 /// Rows of a row group of samples.
@@ -22,6 +25,10 @@ const SCALAR_ROW_GROUP: usize = 1 << 20;
 const WAVE_ROW_GROUP: usize = 8 << 10;
 /// Encoded bytes of a row group: what its writer holds in memory before it is flushed.
 const ROW_GROUP_BYTES: usize = 32 << 20;
+/// Rows, or samples of waveforms, of a page: each page costs a header and an index entry per column, which for columns that
+/// hardly change is all they cost.
+const PAGE_ROWS: usize = 64 << 10;
+const PAGE_WAVE_SAMPLES: usize = 128 << 10;
 /// Frames of a row group.
 const FRAMES_ROW_GROUP: usize = 64 << 10;
 /// Frames of a page: reading one block of them decodes one page of each column.
@@ -47,42 +54,31 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-/// Whole numbers are packed as differences without a dictionary: rows are sorted, so most differ little or not at all,
-/// and packing costs a fraction of looking each value up. Statistics only where a reader prunes by them.
+/// Fields of whole numbers, which are packed as differences without a dictionary: rows are sorted, so most differ little or
+/// not at all, and packing costs a fraction of looking each value up.
+fn packed(kind: FileKind) -> &'static [&'static str] {
+    match kind {
+        FileKind::Scalar => &["device", "signal", "ts", "raw", "num", "den", "quality", "leaf"],
+        FileKind::Wave => &["device", "signal", "ts", "ts_last", "period_us", "num", "den", "raw", "leaf"],
+        FileKind::Frames => &["leaf", "device", "seq", "t0", "received_at", "flags", "clock", "wall", "mono"],
+    }
+}
+
+/// Columns that a reader prunes by; only they have statistics.
+const PRUNED_BY: [&str; 5] = ["device", "signal", "ts", "ts_last", "leaf"];
+
+/// For the columns that are not packed.
 fn properties(kind: FileKind) -> WriterProperties {
-    let rows = match kind {
-        FileKind::Scalar => SCALAR_ROW_GROUP,
-        FileKind::Wave => WAVE_ROW_GROUP,
-        FileKind::Frames => FRAMES_ROW_GROUP,
-    };
-    let zstd = ZstdLevel::try_new(ZSTD_LEVEL).unwrap_or_default();
     let mut builder = WriterProperties::builder()
-        .set_max_row_group_row_count(Some(rows))
-        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
-        .set_compression(Compression::ZSTD(zstd))
+        .set_max_row_group_row_count(None)
+        .set_data_page_row_count_limit(page_rows(kind))
+        .set_compression(Compression::ZSTD(zstd_level()))
         .set_statistics_enabled(EnabledStatistics::None)
         .set_dictionary_enabled(false);
     if kind == FileKind::Frames {
-        builder = builder.set_data_page_row_count_limit(FRAMES_PAGE_ROWS);
-    }
-    let (packed, listed): (&[&str], &[&str]) = match kind {
-        FileKind::Scalar => (&["device", "signal", "ts", "raw", "num", "den", "quality", "leaf"], &[]),
-        FileKind::Wave => {
-            (&["device", "signal", "ts", "ts_last", "period_us", "num", "den", "raw.list.item", "leaf"], &[])
+        for name in ["boot", "code", "kid", "shape"] {
+            builder = builder.set_column_dictionary_enabled(column(name), true);
         }
-        FileKind::Frames => (
-            &["leaf", "device", "seq", "t0", "received_at", "flags", "clock", "wall", "mono"],
-            &["boot", "code", "kid", "shape"],
-        ),
-    };
-    for name in packed {
-        builder = builder.set_column_encoding(column(name), Encoding::DELTA_BINARY_PACKED);
-    }
-    for name in listed {
-        builder = builder.set_column_dictionary_enabled(column(name), true);
-    }
-    for name in ["device", "signal", "ts", "ts_last", "leaf"] {
-        builder = builder.set_column_statistics_enabled(column(name), EnabledStatistics::Page);
     }
     // Hashes and signatures do not compress.
     for name in ["signature", "prev", "block"] {
@@ -91,8 +87,28 @@ fn properties(kind: FileKind) -> WriterProperties {
     builder.build()
 }
 
+fn zstd_level() -> ZstdLevel {
+    ZstdLevel::try_new(ZSTD_LEVEL).unwrap_or_default()
+}
+
+fn page_rows(kind: FileKind) -> usize {
+    match kind {
+        FileKind::Frames => FRAMES_PAGE_ROWS,
+        FileKind::Scalar => PAGE_ROWS,
+        FileKind::Wave => PAGE_WAVE_SAMPLES,
+    }
+}
+
+fn group_rows(kind: FileKind) -> usize {
+    match kind {
+        FileKind::Scalar => SCALAR_ROW_GROUP,
+        FileKind::Wave => WAVE_ROW_GROUP,
+        FileKind::Frames => FRAMES_ROW_GROUP,
+    }
+}
+
 fn column(name: &str) -> ColumnPath {
-    ColumnPath::new(name.split('.').map(str::to_owned).collect())
+    ColumnPath::new(vec![name.to_owned()])
 }
 
 fn suffix(kind: FileKind) -> &'static str {
@@ -108,8 +124,19 @@ pub(crate) struct TableWriter {
     kind: FileKind,
     disk: Disk,
     name: String,
-    writer: ArrowWriter<Hashing<BufWriter<NewFile>>>,
+    schema: SchemaRef,
+    file: SerializedFileWriter<Hashing<BufWriter<NewFile>>>,
+    others: ArrowRowGroupWriterFactory,
+    group: Vec<Part>,
+    group_rows: usize,
+    scratch: Scratch,
     found: Found,
+}
+
+/// One column of the row group that is being written.
+enum Part {
+    Packed(Box<Column>),
+    Other(Box<ArrowColumnWriter>),
 }
 
 /// Ranges of what was written.
@@ -148,6 +175,16 @@ impl Found {
     }
 }
 
+impl Part {
+    /// Encoded bytes so far.
+    fn bytes(&self) -> usize {
+        match self {
+            Part::Packed(column) => column.bytes(),
+            Part::Other(writer) => writer.get_estimated_total_bytes(),
+        }
+    }
+}
+
 impl TableWriter {
     /// Begins the file under a temporary name.
     pub(crate) fn create(
@@ -159,22 +196,78 @@ impl TableWriter {
         let name = format!("{batch_id}.{}.parquet", suffix(kind));
         let file = disk.create(&temporary(&name))?;
         let sink = Hashing { inner: BufWriter::new(file), hasher: blake3::Hasher::new(), bytes: 0 };
-        let writer = ArrowWriter::try_new(sink, schema, Some(properties(kind)))?;
-        Ok(TableWriter { kind, disk: disk.clone(), name, writer, found: Found::default() })
+        let writer = ArrowWriter::try_new(sink, schema.clone(), Some(properties(kind)))?;
+        let (file, others) = writer.into_serialized_writer()?;
+        let (disk, scratch) = (disk.clone(), Scratch::new(zstd_level())?);
+        let (group, group_rows, found) = (Vec::new(), 0, Found::default());
+        Ok(TableWriter { kind, disk, name, schema, file, others, group, group_rows, scratch, found })
     }
 
     /// Adds rows.
     pub(crate) fn write(&mut self, rows: &RecordBatch) -> Result<(), LakeError> {
         self.found.add(rows, self.kind);
-        Ok(self.writer.write(rows)?)
+        if self.group.is_empty() {
+            self.begin_group()?;
+        }
+        for ((part, field), array) in self.group.iter_mut().zip(self.schema.fields()).zip(rows.columns()) {
+            match part {
+                Part::Packed(column) => column.write(array, &mut self.scratch)?,
+                Part::Other(writer) => {
+                    for leaf in compute_leaves(field, array)? {
+                        writer.write(&leaf)?;
+                    }
+                }
+            }
+        }
+        self.group_rows += rows.num_rows();
+        let bytes: usize = self.group.iter().map(Part::bytes).sum();
+        if self.group_rows >= group_rows(self.kind) || bytes >= ROW_GROUP_BYTES {
+            self.end_group()?;
+        }
+        Ok(())
+    }
+
+    /// Every field is one column: a number, bytes, or a list of numbers.
+    fn begin_group(&mut self) -> Result<(), LakeError> {
+        let group = self.file.flushed_row_groups().len();
+        let descriptions = self.file.schema_descr().columns();
+        let writers = self.others.create_column_writers(group)?;
+        for ((field, descr), writer) in self.schema.fields().iter().zip(descriptions).zip(writers) {
+            let name = field.name().as_str();
+            let column = Column::new(descr.clone(), PRUNED_BY.contains(&name), page_rows(self.kind));
+            self.group.push(match packed(self.kind).contains(&name) {
+                true => Part::Packed(Box::new(column)),
+                false => Part::Other(Box::new(writer)),
+            });
+        }
+        Ok(())
+    }
+
+    fn end_group(&mut self) -> Result<(), LakeError> {
+        let mut group = self.file.next_row_group()?;
+        for part in self.group.drain(..) {
+            match part {
+                Part::Packed(column) => {
+                    let (bytes, close) = column.close(&mut self.scratch)?;
+                    group.append_column(&bytes, close)?;
+                }
+                Part::Other(writer) => writer.close()?.append_to_row_group(&mut group)?,
+            }
+        }
+        group.close()?;
+        self.group_rows = 0;
+        Ok(())
     }
 
     /// Makes the file durable under its name (its directory entry is synced by [`Disk::sync_dir`], once per batch).
     /// A file without rows is not made.
-    pub(crate) fn finish(self) -> Result<Option<FileRef>, LakeError> {
-        let TableWriter { kind, disk, name, writer, found } = self;
+    pub(crate) fn finish(mut self) -> Result<Option<FileRef>, LakeError> {
+        if !self.group.is_empty() {
+            self.end_group()?;
+        }
+        let TableWriter { kind, disk, name, file, found, .. } = self;
         let io = |source| LakeError::Io { path: disk.path(&temporary(&name)), source };
-        let mut sink = writer.into_inner()?;
+        let mut sink = file.into_inner()?;
         if found.rows == 0 {
             drop(sink);
             disk.remove(&temporary(&name))?;

@@ -23,6 +23,7 @@
 
 mod audit;
 mod check;
+mod column;
 mod compact;
 mod disk;
 mod error;
@@ -32,6 +33,7 @@ mod frames;
 mod layout;
 mod merge;
 mod open;
+mod packed;
 mod rebuild;
 mod retire;
 mod rows;
