@@ -109,9 +109,8 @@ impl<'a> Layout<'a> {
                 if is_wave { self.waves.push(found) } else { self.scalars.push(found) }
             }
         }
-        for refs in [&mut self.scalars, &mut self.waves] {
-            refs.sort_unstable_by_key(|one| (one.device, one.signal, one.first_us, one.leaf, one.at));
-        }
+        sort(&mut self.scalars);
+        sort(&mut self.waves);
     }
 
     fn source(&self, found: &Ref) -> Option<(Source<'a>, Series<'a>)> {
@@ -201,11 +200,21 @@ impl<'a> Layout<'a> {
     }
 }
 
+/// By device, signal, time and leaf. Leaves of one batch come by device, so that only small sorts are left.
+fn sort(refs: &mut [Ref]) {
+    if !refs.is_sorted_by_key(|one| one.device) {
+        refs.sort_by_key(|one| one.device);
+    }
+    for device in refs.chunk_by_mut(|one, next| one.device == next.device) {
+        device.sort_unstable_by_key(|one| (one.signal, one.first_us, one.leaf, one.at));
+    }
+}
+
 fn parse<'a>(frames: impl Iterator<Item = &'a Admitted>) -> Result<Vec<Leaf<'a>>, LakeError> {
     let mut leaves = Vec::new();
     for admitted in frames {
-        let frame =
-            Frame::parse(&admitted.frame).map_err(|error| LakeError::Frame { problem: error.to_string() })?;
+        let frame = Frame::parse_known(&admitted.frame)
+            .map_err(|error| LakeError::Frame { problem: error.to_string() })?;
         leaves.push(Leaf { admitted, frame });
     }
     Ok(leaves)

@@ -141,8 +141,8 @@ pub struct Lake {
 }
 
 fn key_of(admitted: &Admitted) -> Result<FrameKey, LakeError> {
-    let frame =
-        Frame::parse(&admitted.frame).map_err(|error| LakeError::Frame { problem: error.to_string() })?;
+    let frame = Frame::parse_known(&admitted.frame)
+        .map_err(|error| LakeError::Frame { problem: error.to_string() })?;
     Ok((admitted.device, *frame.boot().as_bytes(), frame.seq()))
 }
 

@@ -9,10 +9,15 @@
 //!          | regular: period_us u64, irregular: first delta u32         (little-endian)
 //! ```
 
-use schemas_frame::{Alg, Frame, FrameBuilder, OutDeltas, OutSeries, OutValues, Scale, Series, Values, seal};
+use schemas_frame::{
+    Alg, Frame, FrameBuilder, OutDeltas, OutSeries, OutValues, Scale, Series, Values, assemble,
+};
 use schemas_identity::{BootId, ShortId};
 
 use crate::rows::is_wave;
+
+/// Bytes of a series of a shape.
+const SERIES_SHAPE_BYTES_MAX: usize = 2 + 3 + 8 + 8;
 
 /// What a rebuilt frame takes from the frames file.
 pub(crate) struct Head<'a> {
@@ -61,15 +66,16 @@ impl Readings {
 /// The shape of a frame that its rows give back byte for byte; `None` for any other one (an unknown key or signal, a signal
 /// that comes twice, times beyond the calendar, NaNs with a payload), which keeps its bytes.
 pub(crate) fn shape_of(frame: &Frame<'_>, t0_us: i64) -> Option<Vec<u8>> {
-    let mut shape = vec![frame.alg().initial()];
-    let mut seen: Vec<u32> = Vec::with_capacity(frame.series_len());
+    let mut all: Vec<Series<'_>> = Vec::with_capacity(frame.series_len());
+    let mut shape = Vec::with_capacity(1 + SERIES_SHAPE_BYTES_MAX * frame.series_len());
+    shape.push(frame.alg().initial());
     for series in frame.series() {
         is_wave(&series)?;
-        if seen.contains(&series.signal) {
+        if all.iter().any(|before| before.signal == series.signal) {
             return None;
         }
-        seen.push(series.signal);
         describe(&series, &mut shape)?;
+        all.push(series);
     }
     let head = Head {
         kid: frame.kid(),
@@ -82,10 +88,10 @@ pub(crate) fn shape_of(frame: &Frame<'_>, t0_us: i64) -> Option<Vec<u8>> {
         shape: &shape,
         signature: *frame.signature(),
     };
-    let mut given = frame.series();
+    let mut given = all.iter();
     let rebuilt = rebuild(&head, &mut |_, readings| {
         if let Some(series) = given.next() {
-            readings.take(&series, t0_us);
+            readings.take(series, t0_us);
         }
     })?;
     (rebuilt == frame.bytes()).then_some(shape)
@@ -118,7 +124,7 @@ pub(crate) fn rebuild(head: &Head<'_>, read: &mut dyn FnMut(u16, &mut Readings))
         read(signal, &mut readings);
         builder.series.push(series(u32::from(signal), &mut rest, head.t0_us, &readings)?);
     }
-    Some(seal(builder.alg, head.kid, &builder.payload(), |_| head.signature))
+    Some(assemble(builder.alg, head.kid, &builder.payload(), &head.signature))
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
@@ -150,19 +156,24 @@ fn series(signal: u32, rest: &mut &[u8], t0_us: i64, readings: &Readings) -> Opt
     })
 }
 
-fn narrow<T: TryFrom<i64>>(raws: &[i64]) -> Option<Vec<T>> {
-    raws.iter().map(|raw| T::try_from(*raw).ok()).collect()
+/// The numbers in a narrower type, if each of them fits.
+fn narrow<T: Copy + Into<i64>>(raws: &[i64], cut: impl Fn(i64) -> T) -> Option<Vec<T>> {
+    let narrowed: Vec<T> = raws.iter().map(|raw| cut(*raw)).collect();
+    // Without a branch per number, so that the compiler looks at many at a time.
+    let is_same =
+        narrowed.iter().zip(raws).fold(true, |same, (narrow, raw)| same & ((*narrow).into() == *raw));
+    is_same.then_some(narrowed)
 }
 
 fn values(tag: u8, readings: &Readings) -> Option<OutValues> {
     let raw = &readings.raw;
     Some(match tag {
-        tag if tag == Values::U8(&[]).tag() => OutValues::U8(narrow(raw)?),
-        tag if tag == Values::U16(&[]).tag() => OutValues::U16(narrow(raw)?),
-        tag if tag == Values::U32(&[]).tag() => OutValues::U32(narrow(raw)?),
-        tag if tag == Values::I8(&[]).tag() => OutValues::I8(narrow(raw)?),
-        tag if tag == Values::I16(&[]).tag() => OutValues::I16(narrow(raw)?),
-        tag if tag == Values::I32(&[]).tag() => OutValues::I32(narrow(raw)?),
+        tag if tag == Values::U8(&[]).tag() => OutValues::U8(narrow(raw, |raw| raw as u8)?),
+        tag if tag == Values::U16(&[]).tag() => OutValues::U16(narrow(raw, |raw| raw as u16)?),
+        tag if tag == Values::U32(&[]).tag() => OutValues::U32(narrow(raw, |raw| raw as u32)?),
+        tag if tag == Values::I8(&[]).tag() => OutValues::I8(narrow(raw, |raw| raw as i8)?),
+        tag if tag == Values::I16(&[]).tag() => OutValues::I16(narrow(raw, |raw| raw as i16)?),
+        tag if tag == Values::I32(&[]).tag() => OutValues::I32(narrow(raw, |raw| raw as i32)?),
         tag if tag == Values::F32(&[]).tag() => {
             // Widened from f32 before, so nothing is lost.
             #[expect(clippy::cast_possible_truncation, reason = "the value was an f32")]
@@ -174,14 +185,15 @@ fn values(tag: u8, readings: &Readings) -> Option<OutValues> {
 }
 
 fn deltas(tag: u8, first: u32, ts_us: &[i64]) -> Option<OutDeltas> {
-    let mut steps = vec![i64::from(first)];
+    let mut steps = Vec::with_capacity(ts_us.len());
+    steps.push(i64::from(first));
     for pair in ts_us.windows(2) {
         steps.push(pair[1].checked_sub(pair[0])?);
     }
     Some(match tag {
-        64 => OutDeltas::U8(narrow(&steps)?),
-        69 => OutDeltas::U16(narrow(&steps)?),
-        70 => OutDeltas::U32(narrow(&steps)?),
+        64 => OutDeltas::U8(narrow(&steps, |step| step as u8)?),
+        69 => OutDeltas::U16(narrow(&steps, |step| step as u16)?),
+        70 => OutDeltas::U32(narrow(&steps, |step| step as u32)?),
         _ => return None,
     })
 }

@@ -146,6 +146,12 @@ impl OutSeries {
         }
     }
 
+    /// About how many bytes it takes, for the usual widths.
+    fn bytes_hint(&self) -> usize {
+        let width = if matches!(self.values, OutValues::U8(_) | OutValues::I8(_)) { 1 } else { 4 };
+        64 + self.values.len() * width
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         head(out, major::ARRAY, 7);
         head(out, major::UINT, u64::from(self.signal));
@@ -213,7 +219,7 @@ impl FrameBuilder {
 
     /// The payload's bytes: keys 1 to 6.
     pub fn payload(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(128);
+        let mut out = Vec::with_capacity(64 + self.series.iter().map(OutSeries::bytes_hint).sum::<usize>());
         head(&mut out, major::MAP, 6);
         out.extend_from_slice(&[1, 0x48]);
         out.extend_from_slice(&self.boot.0);
@@ -257,14 +263,19 @@ pub fn seal(alg: Alg, kid: ShortId, payload: &[u8], sign: impl FnOnce(&[u8]) -> 
     let mut message = Vec::with_capacity(payload.len() + 64);
     signed_message(&protected, payload, &mut message);
     let signature = sign(&message);
+    assemble(alg, kid, payload, &signature)
+}
+
+/// As [`seal`], with a signature that is there already.
+pub fn assemble(alg: Alg, kid: ShortId, payload: &[u8], signature: &[u8; 64]) -> Vec<u8> {
     let mut out = Vec::with_capacity(payload.len() + 96);
     out.extend_from_slice(&[TAG_SIGN1, 0x84, 0x40 | PROTECTED_BYTES as u8]);
-    out.extend_from_slice(&protected);
+    out.extend_from_slice(&protected_bytes(alg, kid));
     out.push(UNPROTECTED_EMPTY);
     head(&mut out, major::BYTES, payload.len() as u64);
     out.extend_from_slice(payload);
     out.extend_from_slice(&[0x58, 64]);
-    out.extend_from_slice(&signature);
+    out.extend_from_slice(signature);
     out
 }
 
@@ -294,8 +305,11 @@ fn typed_array<const WIDTH: usize>(
 ) {
     head(out, major::TAG, tag);
     head(out, major::BYTES, (elements.len() * WIDTH) as u64);
-    for element in elements {
-        out.extend_from_slice(&element);
+    let start = out.len();
+    out.resize(start + elements.len() * WIDTH, 0);
+    let (places, _) = out.get_mut(start..).unwrap_or_default().as_chunks_mut::<WIDTH>();
+    for (place, element) in places.iter_mut().zip(elements) {
+        *place = element;
     }
 }
 

@@ -33,7 +33,7 @@ pub mod series;
 pub mod verdict;
 pub mod verify;
 
-pub use encode::{EncodeError, FrameBuilder, OutDeltas, OutSeries, OutValues, seal};
+pub use encode::{EncodeError, FrameBuilder, OutDeltas, OutSeries, OutValues, assemble, seal};
 pub use parse::{Alg, DecodeError, Frame, digest16, next_frame_len};
 pub use series::{Deltas, Scale, Series, Values};
 pub use verdict::{Code, DeviceReport, Verdict, flags};

@@ -90,6 +90,8 @@ mod tests {
         for seq in 0..2_000 {
             let bytes = sample(&key(), seq);
             let frame = Frame::parse(&bytes).unwrap();
+            let known = Frame::parse_known(&bytes).unwrap();
+            assert!(known.series_places().eq(frame.series_places()) && known.seq() == frame.seq());
             for (at, _) in frame.series_places() {
                 let mut damaged = bytes.clone();
                 for _ in 0..dice.below(4) {
