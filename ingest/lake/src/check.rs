@@ -9,18 +9,24 @@ use std::ops::Range;
 use std::path::Path;
 
 use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
 use schemas_evidence::{BatchManifest, Blake3Frames, FileKind, FileRef, Hash32, frame_leaf, merkle};
 use schemas_signals::columns;
 
+use crate::LakeError;
 use crate::find::block_roots;
 use crate::frames::BLOCK_LEAVES;
-use crate::layout::Layout;
+use crate::layout::{Layout, Take};
 use crate::stored::Stored;
-use crate::{Admitted, LakeError};
 
-/// Leaves whose frames and rows are held in memory at a time; a multiple of a block.
+/// Most leaves whose frames and rows are held in memory at a time; a multiple of a block.
 const LEAVES_AT_ONCE: u32 = 16_384;
+/// Memory meant for their rows, for frames of the average size.
+const ROWS_BYTES_AT_ONCE: u64 = 24 << 20;
+/// A row of a sample in memory.
+const SCALAR_ROW_BYTES: u64 = 48;
+/// How much larger a waveform is in memory than in its file, about: half a byte of a sample becomes eight.
+const WAVE_DECODED_PER_ENCODED: u64 = 16;
 
 /// What the files of a batch, or of a set, must hold.
 pub(crate) struct Claim<'a> {
@@ -58,7 +64,7 @@ impl Claim<'_> {
         }
         let mut leaves: Vec<Hash32> = vec![[0; 32]; total as usize];
         let mut seen = Seen::default();
-        for chunk in chunks(&devices, &starts) {
+        for chunk in chunks(&devices, &starts, self.leaves_at_once(total)) {
             pause()?;
             check_chunk(&stored, &chunk, &mut leaves, &mut seen)?;
         }
@@ -79,6 +85,19 @@ impl Claim<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whole blocks whose rows take about [`ROWS_BYTES_AT_ONCE`].
+    fn leaves_at_once(&self, total: u32) -> u32 {
+        let row_bytes = |file: &FileRef| match file.kind {
+            FileKind::Scalar => file.rows.saturating_mul(SCALAR_ROW_BYTES),
+            FileKind::Wave => file.bytes.saturating_mul(WAVE_DECODED_PER_ENCODED),
+            FileKind::Frames => 0,
+        };
+        let bytes: u64 = self.files.iter().map(row_bytes).sum();
+        let leaf_bytes = (bytes / u64::from(total.max(1))).max(1);
+        let leaves = u32::try_from(ROWS_BYTES_AT_ONCE / leaf_bytes).unwrap_or(LEAVES_AT_ONCE);
+        leaves.clamp(BLOCK_LEAVES as u32, LEAVES_AT_ONCE).next_multiple_of(BLOCK_LEAVES as u32)
     }
 
     /// Where the leaves of each batch begin, and their number; `None` if that is more than leaf numbers can say.
@@ -129,8 +148,8 @@ struct Seen {
     wave: u64,
 }
 
-/// Ranges of leaves that cover all, each at most [`LEAVES_AT_ONCE`] leaves: devices in order, over all batches.
-fn chunks(devices: &[u32], starts: &[u32]) -> Vec<Vec<Range<u32>>> {
+/// Ranges of leaves that cover all, each at most `at_once` leaves, a multiple of a block: devices in order, over all batches.
+fn chunks(devices: &[u32], starts: &[u32], at_once: u32) -> Vec<Vec<Range<u32>>> {
     let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
     for device in devices {
         *counts.entry(*device).or_default() += 1;
@@ -141,14 +160,14 @@ fn chunks(devices: &[u32], starts: &[u32]) -> Vec<Vec<Range<u32>>> {
     let last = counts.keys().next_back().copied();
     for (device, count) in counts {
         gathered += count;
-        if gathered >= LEAVES_AT_ONCE || Some(device) == last {
+        if gathered >= at_once || Some(device) == last {
             gathered = 0;
             let parts = starts.windows(2).zip(&mut next).map(|(bounds, next)| {
                 let part = *next..part_end(devices, bounds[0], *next..bounds[1], device);
                 *next = part.end;
                 part
             });
-            split(parts.filter(|part| !part.is_empty()).collect(), &mut chunks);
+            split(parts.filter(|part| !part.is_empty()).collect(), at_once, &mut chunks);
         }
     }
     chunks
@@ -163,8 +182,8 @@ fn part_end(devices: &[u32], batch: u32, rest: Range<u32>, device: u32) -> u32 {
 }
 
 /// Cuts a chunk that is too large.
-fn split(parts: Vec<Range<u32>>, chunks: &mut Vec<Vec<Range<u32>>>) {
-    let (mut chunk, mut room) = (Vec::new(), LEAVES_AT_ONCE);
+fn split(parts: Vec<Range<u32>>, at_once: u32, chunks: &mut Vec<Vec<Range<u32>>>) {
+    let (mut chunk, mut room) = (Vec::new(), at_once);
     for mut part in parts {
         while !part.is_empty() {
             // Whole blocks, except at the end of a batch.
@@ -175,7 +194,7 @@ fn split(parts: Vec<Range<u32>>, chunks: &mut Vec<Vec<Range<u32>>>) {
             chunk.push(taken);
             if room == 0 {
                 chunks.push(std::mem::take(&mut chunk));
-                room = LEAVES_AT_ONCE;
+                room = at_once;
             }
         }
     }
@@ -190,64 +209,57 @@ fn check_chunk(
     leaves: &mut [Hash32],
     seen: &mut Seen,
 ) -> Result<(), Failure> {
-    let frames = stored.frames(parts)?;
+    let read = stored.read(parts)?;
     let numbers: Vec<u32> = parts.iter().cloned().flatten().collect();
-    if frames.len() != numbers.len() {
+    if read.frames.len() != numbers.len() {
         return Err("there are fewer frames than in the log".into());
     }
-    for (admitted, number) in frames.iter().zip(&numbers) {
+    for (admitted, number) in read.frames.iter().zip(&numbers) {
         if let Some(leaf) = leaves.get_mut(*number as usize) {
             *leaf = frame_leaf(&admitted.frame);
         }
     }
-    check_rows(stored, &frames, numbers, parts, seen)
-}
-
-fn check_rows(
-    stored: &Stored,
-    frames: &[Admitted],
-    numbers: Vec<u32>,
-    parts: &[Range<u32>],
-    seen: &mut Seen,
-) -> Result<(), Failure> {
-    let least = frames.iter().map(|admitted| admitted.device).min().unwrap_or(0);
-    let most = frames.iter().map(|admitted| admitted.device).max().unwrap_or(0);
-    let layout = Layout::numbered(frames.iter(), numbers)?;
+    let layout = Layout::numbered(read.frames.iter(), numbers)?;
     if !layout.is_in_order(parts) {
         return Err("the stored frames are not in the order of their devices, boots and numbers".into());
     }
-    for kind in [FileKind::Scalar, FileKind::Wave] {
-        let mut slices = Vec::new();
-        let mut take = |rows| {
-            slices.push(rows);
-            Ok(())
-        };
-        let schema = match kind {
-            FileKind::Scalar => {
-                layout.scalar_slices(&mut take)?;
-                columns::stored_scalar_schema()
-            }
-            _ => {
-                layout.wave_slices(&mut take)?;
-                columns::stored_wave_schema()
-            }
-        };
-        let derived = concat_batches(&schema, &slices)?;
-        let found = match stored.rows(kind, parts, (least, most))? {
-            Some(found) => found.with_schema(schema)?,
-            None => RecordBatch::new_empty(schema),
-        };
-        if found != derived {
-            return Err(Failure::Problem(format!(
-                "the stored {kind:?} rows are not those of the stored frames"
-            )));
-        }
-        match kind {
-            FileKind::Scalar => seen.scalar += found.num_rows() as u64,
-            _ => seen.wave += found.num_rows() as u64,
-        }
-    }
+    let scalar = Expected::new(read.scalar, columns::stored_scalar_schema())?;
+    seen.scalar += scalar.is_given(FileKind::Scalar, |take| layout.scalar_slices(take))?;
+    let wave = Expected::new(read.wave, columns::stored_wave_schema())?;
+    seen.wave += wave.is_given(FileKind::Wave, |take| layout.wave_slices(take))?;
     Ok(())
+}
+
+/// Stored rows of a chunk, which those of its frames must be.
+struct Expected(RecordBatch);
+
+impl Expected {
+    fn new(rows: Option<RecordBatch>, schema: SchemaRef) -> Result<Expected, Failure> {
+        Ok(Expected(match rows {
+            Some(rows) => rows.with_schema(schema)?,
+            None => RecordBatch::new_empty(schema),
+        }))
+    }
+
+    /// Compares slice by slice. Gives the number of rows.
+    fn is_given(
+        &self,
+        kind: FileKind,
+        derive: impl FnOnce(&mut Take<'_>) -> Result<(), LakeError>,
+    ) -> Result<u64, Failure> {
+        let (mut at, mut is_same) = (0, true);
+        derive(&mut |derived| {
+            let count = derived.num_rows();
+            is_same &= at + count <= self.0.num_rows() && self.0.slice(at, count) == derived;
+            at = (at + count).min(self.0.num_rows());
+            Ok(())
+        })?;
+        if !is_same || at < self.0.num_rows() {
+            let problem = format!("the stored {kind:?} rows are not those of the stored frames");
+            return Err(Failure::Problem(problem));
+        }
+        Ok(at as u64)
+    }
 }
 
 #[cfg(test)]
@@ -257,15 +269,15 @@ mod tests {
     // Guarantee: chunks cover each leaf once, are bounded, and begin where a block of their batch does.
     #[test]
     fn chunks_cover_every_leaf_once() {
-        let check = |batches: &[Vec<u32>]| {
+        let check_with = |batches: &[Vec<u32>], at_once: u32| {
             let devices: Vec<u32> = batches.iter().flatten().copied().collect();
             let mut starts = vec![0u32];
             for batch in batches {
                 starts.push(starts.last().unwrap() + batch.len() as u32);
             }
             let mut seen = vec![0; devices.len()];
-            for chunk in chunks(&devices, &starts) {
-                assert!(chunk.iter().map(|part| part.len()).sum::<usize>() <= LEAVES_AT_ONCE as usize);
+            for chunk in chunks(&devices, &starts, at_once) {
+                assert!(chunk.iter().map(|part| part.len()).sum::<usize>() <= at_once as usize);
                 assert!(chunk.windows(2).all(|pair| pair[0].end <= pair[1].start));
                 for part in chunk {
                     let batch = starts[starts.partition_point(|start| *start <= part.start) - 1];
@@ -274,6 +286,9 @@ mod tests {
                 }
             }
             assert!(seen.iter().all(|times| *times == 1));
+        };
+        let check = |batches: &[Vec<u32>]| {
+            [64, 1_024, LEAVES_AT_ONCE].into_iter().for_each(|at_once| check_with(batches, at_once));
         };
         check(&[vec![7]]);
         check(&[vec![3; 40_000]]);

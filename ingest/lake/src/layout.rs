@@ -48,7 +48,7 @@ pub(crate) struct Layout<'a> {
 }
 
 /// What takes slices of rows.
-type Take<'a> = dyn FnMut(RecordBatch) -> Result<(), LakeError> + 'a;
+pub(crate) type Take<'a> = dyn FnMut(RecordBatch) -> Result<(), LakeError> + 'a;
 
 impl<'a> Layout<'a> {
     /// Frames in any order; the first one in order becomes leaf 0.

@@ -5,9 +5,11 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array, AsArray, RecordBatch, RecordBatchReader};
+use arrow::array::{Array, AsArray, PrimitiveArray, RecordBatch, RecordBatchReader};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type};
+use arrow::datatypes::{
+    ArrowPrimitiveType, Float64Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type,
+};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
@@ -64,14 +66,24 @@ fn selection(rows: impl Iterator<Item = usize>) -> RowSelection {
     RowSelection::from(selectors)
 }
 
-fn read_all(reader: Reader) -> Result<RecordBatch, LakeError> {
-    let reader = reader.with_batch_size(SEARCH_ROWS).build()?;
+/// Reads the selected rows in one piece: they are not gathered first and then copied.
+fn read_all(reader: Reader, selection: RowSelection) -> Result<RecordBatch, LakeError> {
+    let rows = selection.row_count().max(1);
+    let reader = reader.with_row_selection(selection).with_batch_size(rows).build()?;
     let schema = reader.schema();
-    let mut batches = Vec::new();
-    for rows in reader {
-        batches.push(rows?);
+    let mut batches = reader.collect::<Result<Vec<_>, _>>()?;
+    match batches.pop() {
+        Some(only) if batches.is_empty() => Ok(only),
+        last => Ok(concat_batches(&schema, batches.iter().chain(&last))?),
     }
-    Ok(concat_batches(&schema, &batches)?)
+}
+
+/// Some leaves, read back.
+pub(crate) struct ReadBack {
+    pub(crate) frames: Vec<Admitted>,
+    /// Their rows in the file's order; `None` where there is no such file.
+    pub(crate) scalar: Option<RecordBatch>,
+    pub(crate) wave: Option<RecordBatch>,
 }
 
 impl Stored {
@@ -85,14 +97,31 @@ impl Stored {
 
     /// The frames of some leaves, in order. Each range begins where a block does, and they rise.
     pub(crate) fn frames(&self, leaves: &[Range<u32>]) -> Result<Vec<Admitted>, LakeError> {
+        Ok(self.read(leaves)?.frames)
+    }
+
+    /// As [`Stored::frames`], with the rows that they were made of.
+    pub(crate) fn read(&self, leaves: &[Range<u32>]) -> Result<ReadBack, LakeError> {
         let rows = leaves.iter().flat_map(|range| (range.start as usize)..(range.end as usize));
-        let heads = read_all(open(&self.frames)?.with_row_selection(selection(rows)))?;
+        let heads = read_all(open(&self.frames)?, selection(rows))?;
         let heads = FramesRows::of(&heads).ok_or_else(|| missing(&self.frames))?;
         let devices = heads.devices();
         let scalar = self.rows(FileKind::Scalar, leaves, devices)?;
         let wave = self.rows(FileKind::Wave, leaves, devices)?;
-        let scalar = scalar.as_ref().map(ScalarRows::of).transpose()?;
-        let wave = wave.as_ref().map(WaveRows::of).transpose()?;
+        let frames = {
+            let scalar = scalar.as_ref().map(ScalarRows::of).transpose()?;
+            let wave = wave.as_ref().map(WaveRows::of).transpose()?;
+            self.rebuilt(&heads, scalar.as_ref(), wave.as_ref())?
+        };
+        Ok(ReadBack { frames, scalar, wave })
+    }
+
+    fn rebuilt(
+        &self,
+        heads: &FramesRows<'_>,
+        scalar: Option<&ScalarRows<'_>>,
+        wave: Option<&WaveRows<'_>>,
+    ) -> Result<Vec<Admitted>, LakeError> {
         let mut frames: Vec<Admitted> = Vec::with_capacity(heads.len());
         for row in 0..heads.len() {
             let leaf = heads.leaf.value(row);
@@ -109,7 +138,7 @@ impl Stored {
             };
             let bytes =
                 bytes.ok_or_else(|| wrong(&self.frames, "a frame cannot be rebuilt from its rows"))?;
-            frames.push(self.admitted(&heads, row, bytes.into())?);
+            frames.push(self.admitted(heads, row, bytes.into())?);
         }
         Ok(frames)
     }
@@ -128,7 +157,7 @@ impl Stored {
 
     /// The rows of some leaves in the file's order; `None` where there is no such file. `devices` are the lowest and highest
     /// that have rows there, the first thing that files are sorted by.
-    pub(crate) fn rows(
+    fn rows(
         &self,
         kind: FileKind,
         leaves: &[Range<u32>],
@@ -153,7 +182,7 @@ impl Stored {
             first += rows.num_rows();
         }
         let selection = selection(wanted.into_iter());
-        Ok(Some(read_all(open(path)?.with_row_groups(groups).with_row_selection(selection))?))
+        Ok(Some(read_all(open(path)?.with_row_groups(groups), selection)?))
     }
 
     /// Some columns of the frames file for these leaves.
@@ -161,7 +190,7 @@ impl Stored {
         let reader = open(&self.frames)?;
         let mask = ProjectionMask::columns(reader.parquet_schema(), names.iter().copied());
         let selection = selection((leaves.start as usize)..(leaves.end as usize));
-        read_all(reader.with_projection(mask).with_row_selection(selection))
+        read_all(reader.with_projection(mask), selection)
     }
 
     /// Device, boot and sequence number of a batch's leaves.
@@ -218,28 +247,48 @@ fn groups_of(reader: &Reader, leaves: &[Range<u32>], devices: (u32, u32)) -> Vec
     (0..metadata.num_row_groups()).filter(may_hold).collect()
 }
 
-/// Where the rows of each (leaf, signal) are, in the order of time.
+/// Where the rows of each (leaf, signal) are, in the order of time: runs of rows, because series rarely overlap.
 struct Index {
-    order: Vec<usize>,
-    keys: Vec<(u32, u16)>,
+    runs: Vec<Run>,
+}
+
+/// Neighbouring rows of one series.
+struct Run {
+    key: (u32, u16),
+    rows: Range<usize>,
 }
 
 impl Index {
     fn of(rows: &RecordBatch) -> Option<Index> {
         let leaves = rows.column_by_name("leaf")?.as_primitive_opt::<UInt32Type>()?.values();
         let signals = rows.column_by_name("signal")?.as_primitive_opt::<UInt16Type>()?.values();
-        let key = |row: usize| (leaves[row], signals[row]);
-        let mut order: Vec<usize> = (0..rows.num_rows()).collect();
-        // Stable: rows of one series keep their order.
-        order.sort_by_key(|row| key(*row));
-        let keys = order.iter().map(|row| key(*row)).collect();
-        Some(Index { order, keys })
+        let mut runs: Vec<Run> = Vec::new();
+        for (row, key) in leaves.iter().copied().zip(signals.iter().copied()).enumerate() {
+            match runs.last_mut() {
+                Some(run) if run.key == key => run.rows.end = row + 1,
+                _ => runs.push(Run { key, rows: row..row + 1 }),
+            }
+        }
+        runs.sort_unstable_by_key(|run| (run.key, run.rows.start));
+        Some(Index { runs })
     }
 
-    fn rows(&self, leaf: u32, signal: u16) -> &[usize] {
-        let from = self.keys.partition_point(|key| *key < (leaf, signal));
-        let to = self.keys.partition_point(|key| *key <= (leaf, signal));
-        self.order.get(from..to).unwrap_or_default()
+    fn rows(&self, leaf: u32, signal: u16) -> impl Iterator<Item = Range<usize>> {
+        let from = self.runs.partition_point(|run| run.key < (leaf, signal));
+        let runs = self.runs.get(from..).unwrap_or_default();
+        runs.iter().take_while(move |run| run.key == (leaf, signal)).map(|run| run.rows.clone())
+    }
+}
+
+/// Appends the values of these rows that are there.
+fn extend<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>, rows: Range<usize>, into: &mut Vec<T::Native>) {
+    let values = array.values().get(rows.clone()).unwrap_or_default();
+    match array.nulls().filter(|nulls| nulls.null_count() > 0) {
+        None => into.extend_from_slice(values),
+        Some(nulls) if nulls.null_count() == nulls.len() => {}
+        Some(nulls) => {
+            into.extend(rows.zip(values).filter(|(row, _)| nulls.is_valid(*row)).map(|(_, value)| *value))
+        }
     }
 }
 
@@ -270,17 +319,11 @@ impl<'a> ScalarRows<'a> {
     }
 
     fn read(&self, leaf: u32, signal: u16, into: &mut Readings) {
-        for &row in self.index.rows(leaf, signal) {
-            into.ts_us.push(self.ts.value(row));
-            if self.raw.is_valid(row) {
-                into.raw.push(self.raw.value(row));
-            }
-            if self.real.is_valid(row) {
-                into.real.push(self.real.value(row));
-            }
-            if self.quality.is_valid(row) {
-                into.quality.push(self.quality.value(row));
-            }
+        for rows in self.index.rows(leaf, signal) {
+            extend(self.ts, rows.clone(), &mut into.ts_us);
+            extend(self.raw, rows.clone(), &mut into.raw);
+            extend(self.real, rows.clone(), &mut into.real);
+            extend(self.quality, rows, &mut into.quality);
         }
     }
 }
@@ -308,7 +351,7 @@ impl<'a> WaveRows<'a> {
     }
 
     fn read(&self, leaf: u32, signal: u16, into: &mut Readings) {
-        for &row in self.index.rows(leaf, signal) {
+        for row in self.index.rows(leaf, signal).flatten() {
             into.ts_us.push(self.ts.value(row));
             if self.raw.is_valid(row) {
                 into.raw.extend_from_slice(self.raw.value(row).as_primitive::<Int64Type>().values());
