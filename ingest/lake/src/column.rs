@@ -9,6 +9,7 @@ use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type,
     UInt32Type,
 };
+use arrow::error::ArrowError;
 use bytes::Bytes;
 use parquet::basic::{BoundaryOrder, Compression, Encoding, ZstdLevel};
 use parquet::column::page::{CompressedPage, Page, PageWriter};
@@ -102,7 +103,7 @@ impl Column {
         let present = self.descr.max_def_level();
         if let Some(lists) = rows.as_list_opt::<i32>() {
             for row in 0..lists.len() {
-                self.open.push_list(lists.is_valid(row).then(|| lists.value(row)), present)?;
+                self.open.push_list(lists.is_valid(row).then(|| lists.value(row)), present, self.prunes)?;
                 self.end_full_page(scratch)?;
             }
             return Ok(());
@@ -110,7 +111,7 @@ impl Column {
         let mut first = 0;
         while first < rows.len() {
             let count = (self.page_levels - self.open.levels).min(rows.len() - first);
-            self.open.push(&rows.slice(first, count), present)?;
+            self.open.push(&rows.slice(first, count), present, self.prunes)?;
             first += count;
             self.end_full_page(scratch)?;
         }
@@ -227,14 +228,14 @@ impl Open {
     }
 
     /// One row of a list column. Nothing at all is level 0, a list of nothing level 1.
-    fn push_list(&mut self, list: Option<ArrayRef>, present: i16) -> Result<(), LakeError> {
+    fn push_list(&mut self, list: Option<ArrayRef>, present: i16, prunes: bool) -> Result<(), LakeError> {
         self.rows += 1;
         self.repetitions.push(0, 1);
         let count = list.as_ref().map_or(0, |list| list.len());
         if let Some(list) = list.as_ref().filter(|_| count > 0) {
             self.repetitions.push(1, count - 1);
             self.definitions.push(present, count);
-            flat(list, &mut self.numbers)?;
+            flat(list, &mut self.numbers, prunes)?;
         } else {
             self.definitions.push(i16::from(list.is_some()), 1);
             self.nulls += 1;
@@ -244,7 +245,7 @@ impl Open {
     }
 
     /// Rows of a flat column.
-    fn push(&mut self, rows: &ArrayRef, present: i16) -> Result<(), LakeError> {
+    fn push(&mut self, rows: &ArrayRef, present: i16, prunes: bool) -> Result<(), LakeError> {
         match rows.nulls().filter(|nulls| nulls.null_count() > 0) {
             None => self.definitions.push(present, rows.len()),
             Some(nulls) => {
@@ -260,46 +261,50 @@ impl Open {
         self.rows += rows.len();
         self.levels += rows.len();
         self.nulls += rows.null_count();
-        flat(rows, &mut self.numbers)
+        flat(rows, &mut self.numbers, prunes)
     }
 }
 
-/// Adds the numbers of an array that are there.
-fn flat(array: &ArrayRef, numbers: &mut Numbers) -> Result<(), LakeError> {
+/// Adds the numbers of an array that are there, and their bounds if `prunes`.
+fn flat(array: &ArrayRef, numbers: &mut Numbers, prunes: bool) -> Result<(), LakeError> {
     let Numbers { narrow, wide, bounds } = numbers;
-    match array.data_type() {
-        DataType::UInt8 => add::<UInt8Type, _>(array, narrow, bounds, i32::from, i64::from),
-        DataType::UInt16 => add::<UInt16Type, _>(array, narrow, bounds, i32::from, i64::from),
-        DataType::UInt32 => add::<UInt32Type, _>(array, narrow, bounds, u32::cast_signed, i64::from),
-        DataType::Int32 => add::<Int32Type, _>(array, narrow, bounds, |number| number, i64::from),
-        DataType::Int64 => add::<Int64Type, _>(array, wide, bounds, |number| number, |number| number),
+    let found = match array.data_type() {
+        DataType::UInt8 => add::<UInt8Type, _>(array, narrow, prunes, i32::from, i64::from),
+        DataType::UInt16 => add::<UInt16Type, _>(array, narrow, prunes, i32::from, i64::from),
+        DataType::UInt32 => add::<UInt32Type, _>(array, narrow, prunes, u32::cast_signed, i64::from),
+        DataType::Int32 => add::<Int32Type, _>(array, narrow, prunes, |number| number, i64::from),
+        DataType::Int64 => add::<Int64Type, _>(array, wide, prunes, |number| number, |number| number),
         DataType::Timestamp(..) => {
-            add::<TimestampMicrosecondType, _>(array, wide, bounds, |number| number, |number| number);
+            add::<TimestampMicrosecondType, _>(array, wide, prunes, |number| number, |number| number)
         }
-        other => {
-            return Err(LakeError::Arrow(arrow::error::ArrowError::NotYetImplemented(other.to_string())));
-        }
+        other => return Err(LakeError::Arrow(ArrowError::NotYetImplemented(other.to_string()))),
+    };
+    if let Some((low, high)) = found {
+        *bounds = Some(widened(*bounds, low, high));
     }
     Ok(())
 }
 
+/// Gives the lowest and the highest number, if `prunes` and there is one.
 fn add<T: ArrowPrimitiveType, W: Whole>(
     array: &ArrayRef,
     into: &mut Vec<W>,
-    bounds: &mut Option<(i64, i64)>,
-    store: fn(T::Native) -> W,
-    order: fn(T::Native) -> i64,
-) where
+    prunes: bool,
+    store: impl Fn(T::Native) -> W,
+    order: impl Fn(T::Native) -> i64,
+) -> Option<(i64, i64)>
+where
     T::Native: Ord,
 {
     let array = array.as_primitive::<T>();
     let values = array.values();
+    let mut bounds = None;
     let mut run = |run: &[T::Native]| {
         into.extend(run.iter().map(|value| store(*value)));
-        let low = run.iter().copied().min().map(order);
-        let high = run.iter().copied().max().map(order);
-        if let (Some(low), Some(high)) = (low, high) {
-            *bounds = Some(widened(*bounds, low, high));
+        if let Some((first, rest)) = run.split_first().filter(|_| prunes) {
+            let (low, high) =
+                rest.iter().fold((*first, *first), |(low, high), value| (low.min(*value), high.max(*value)));
+            bounds = Some(widened(bounds, order(low), order(high)));
         }
     };
     match array.nulls().filter(|nulls| nulls.null_count() > 0) {
@@ -310,4 +315,5 @@ fn add<T: ArrowPrimitiveType, W: Whole>(
             }
         }
     }
+    bounds
 }

@@ -190,9 +190,14 @@ impl Lake {
         self.state.lock().tail.cost_bytes() < self.options.tail_bytes_max
     }
 
-    /// Whether the tail is more than half full: sealing comes before everything that can wait.
-    pub fn is_pressed(&self) -> bool {
-        self.state.lock().tail.cost_bytes() > self.options.tail_bytes_max / 2
+    /// How full the tail is, 0 to 1 and a little beyond.
+    pub fn pressure(&self) -> f64 {
+        self.state.lock().tail.cost_bytes() as f64 / self.options.tail_bytes_max.max(1) as f64
+    }
+
+    /// How many sets, and batches that are in none, readers look through.
+    pub fn parts(&self) -> usize {
+        self.standing().1.units().len()
     }
 
     /// Frames, bytes and oldest arrival (microseconds since 1970) that wait for the next seal.

@@ -4,6 +4,7 @@
 //! signal, ts, leaf), and within one input rows keep their order.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ use crate::LakeError;
 
 /// Most rows of a slice.
 const SLICE_ROWS: usize = 16 << 10;
+/// Shortest runs, on the average, that are worth a slice of their own.
+const RUN_ROWS_MIN: usize = 64;
 /// Most rows decoded at a time from one input.
 const INPUT_ROWS_MAX: usize = 8 << 10;
 /// Memory meant for the rows decoded at a time from one input.
@@ -97,18 +100,18 @@ pub(crate) fn merge(inputs: &[Input], schema: &SchemaRef, take: &mut Take<'_>) -
         cursor.advance()?;
         cursors.push(cursor);
     }
-    let mut chosen: Vec<(usize, usize)> = Vec::with_capacity(SLICE_ROWS);
+    let mut chosen = Chosen::default();
     while let Some((least, bound)) = least_of(&cursors) {
         let Some(cursor) = cursors.get_mut(least) else { break };
         while let Some(key) = cursor.key() {
-            if bound.is_some_and(|bound| (key, least) > bound) || chosen.len() >= SLICE_ROWS {
+            if bound.is_some_and(|bound| (key, least) > bound) || chosen.rows >= SLICE_ROWS {
                 break;
             }
-            chosen.push((least, cursor.row));
+            chosen.push(least, cursor.row);
             cursor.row += 1;
         }
         let is_used_up = cursor.key().is_none();
-        if is_used_up || chosen.len() >= SLICE_ROWS {
+        if is_used_up || chosen.rows >= SLICE_ROWS {
             flush(&cursors, &mut chosen, take)?;
         }
         if let Some(cursor) = cursors.get_mut(least).filter(|_| is_used_up) {
@@ -187,16 +190,35 @@ fn least_of(cursors: &[Cursor<'_>]) -> Option<(usize, Option<Turn>)> {
     least.map(|(_, index)| (index, second))
 }
 
-fn flush(
-    cursors: &[Cursor<'_>],
-    chosen: &mut Vec<(usize, usize)>,
-    take: &mut Take<'_>,
-) -> Result<(), LakeError> {
-    if chosen.is_empty() {
+/// Rows that are next, in order: runs of neighbouring rows of an input.
+#[derive(Default)]
+struct Chosen {
+    runs: Vec<(usize, Range<usize>)>,
+    rows: usize,
+}
+
+impl Chosen {
+    fn push(&mut self, input: usize, row: usize) {
+        self.rows += 1;
+        match self.runs.last_mut() {
+            Some((last, rows)) if *last == input && rows.end == row => rows.end += 1,
+            _ => self.runs.push((input, row..row + 1)),
+        }
+    }
+}
+
+fn flush(cursors: &[Cursor<'_>], chosen: &mut Chosen, take: &mut Take<'_>) -> Result<(), LakeError> {
+    let Chosen { runs, rows } = std::mem::take(chosen);
+    if rows >= RUN_ROWS_MIN * runs.len() {
+        // Series of several batches rarely overlap: whole runs are handed on without a copy.
+        for (input, rows) in runs {
+            let Some(cursor) = cursors.get(input) else { continue };
+            take(cursor.rows.slice(rows.start, rows.len()))?;
+        }
         return Ok(());
     }
-    let rows: Vec<&RecordBatch> = cursors.iter().map(|cursor| &cursor.rows).collect();
-    take(interleave_record_batch(&rows, chosen)?)?;
-    chosen.clear();
-    Ok(())
+    let inputs: Vec<&RecordBatch> = cursors.iter().map(|cursor| &cursor.rows).collect();
+    let each: Vec<(usize, usize)> =
+        runs.into_iter().flat_map(|(input, rows)| rows.map(move |row| (input, row))).collect();
+    take(interleave_record_batch(&inputs, &each)?)
 }

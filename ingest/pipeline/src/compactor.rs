@@ -1,5 +1,6 @@
 //! Compaction in the background: one at a time, and only while nothing else presses. It rests as long as it works, so that
-//! it takes half of a core at most, and waits while the tail fills.
+//! it takes half of a core at most, longer the fuller the tail is, and waits while that is more than half full. Under a load
+//! that never ends it falls behind, up to a bound, and catches up when the load does.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -16,6 +17,14 @@ const RETRY: Duration = Duration::from_secs(60);
 const NAP: Duration = Duration::from_millis(50);
 /// Longest rest between two slices.
 const REST_MAX: Duration = Duration::from_millis(500);
+/// Shortest work that is rested from.
+const WORK_MIN: Duration = Duration::from_millis(5);
+/// How often longer it rests with a full tail than with an empty one.
+const RESTS_WHEN_FULL: f64 = 10.0;
+/// A tail as full as this comes before everything that can wait.
+const PRESSURE_MAX: f64 = 0.5;
+/// Parts of the lake above which it no longer waits for the tail: readers look through each of them.
+const PARTS_MAX: usize = 1_024;
 
 pub(crate) fn run(lake: &Lake, metrics: &Metrics, clock: &Clock, shared: &Shared) {
     while !shared.is_stopping() {
@@ -48,17 +57,23 @@ fn remove_replaced(lake: &Lake, metrics: &Metrics, clock: &Clock) -> bool {
 
 /// Makes sets until there is nothing to do.
 fn compact(lake: &Lake, metrics: &Metrics, clock: &Clock, shared: &Shared) -> bool {
-    let worked_since = Cell::new(Instant::now());
+    let (worked_since, is_behind) = (Cell::new(Instant::now()), Cell::new(false));
+    let pressure = || if is_behind.get() { 0.0 } else { lake.pressure() };
     let pace = || {
-        std::thread::sleep(worked_since.get().elapsed().min(REST_MAX));
-        while lake.is_pressed() && !shared.is_stopping() {
-            std::thread::sleep(NAP);
+        let worked = worked_since.get().elapsed();
+        if worked >= WORK_MIN {
+            std::thread::sleep(worked.mul_f64(1.0 + RESTS_WHEN_FULL * pressure()).min(REST_MAX));
+            worked_since.set(Instant::now());
         }
-        worked_since.set(Instant::now());
+        while pressure() > PRESSURE_MAX && !shared.is_stopping() {
+            std::thread::sleep(NAP);
+            worked_since.set(Instant::now());
+        }
         !shared.is_stopping()
     };
     while pace() {
         let started = Instant::now();
+        is_behind.set(lake.parts() > PARTS_MAX);
         match lake.compact(clock(), &pace) {
             Ok(None) => return true,
             Ok(Some(compacted)) => {
@@ -168,7 +183,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let lake = lake(directory.path(), 2, 600);
         lake.push(vec![frame(2)]);
-        assert!(lake.is_pressed() && lake.has_room());
+        assert!(lake.pressure() > PRESSURE_MAX && lake.has_room());
         let started = Instant::now();
         run_until(&lake, |_| started.elapsed() > Duration::from_millis(300));
         assert!(started.elapsed() < Duration::from_secs(2));
