@@ -22,7 +22,7 @@ use crate::stored::Stored;
 /// Most leaves whose frames and rows are held in memory at a time; a multiple of a block.
 const LEAVES_AT_ONCE: u32 = 16_384;
 /// Memory meant for their rows, for frames of the average size.
-const ROWS_BYTES_AT_ONCE: u64 = 24 << 20;
+const ROWS_BYTES_AT_ONCE: u64 = 12 << 20;
 /// A row of a sample in memory.
 const SCALAR_ROW_BYTES: u64 = 48;
 /// How much larger a waveform is in memory than in its file, about: half a byte of a sample becomes eight.

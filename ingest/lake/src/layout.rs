@@ -87,7 +87,10 @@ impl<'a> Layout<'a> {
     }
 
     fn indexed(leaves: Vec<Leaf<'a>>, numbers: Vec<u32>) -> Layout<'a> {
-        let mut layout = Layout { leaves, numbers, scalars: Vec::new(), waves: Vec::new() };
+        // Room that is not used is never touched, and costs nothing.
+        let series = leaves.iter().map(|leaf| leaf.frame.series_len()).sum();
+        let (scalars, waves) = (Vec::with_capacity(series), Vec::with_capacity(series));
+        let mut layout = Layout { leaves, numbers, scalars, waves };
         layout.index();
         layout
     }
