@@ -178,6 +178,8 @@ pub(crate) struct LakeConfig {
     pub(crate) seal_bytes: u64,
     /// Seconds after the first frame of a batch.
     pub(crate) seal_seconds: u64,
+    /// Memory of frames that wait for their batch or are being written; beyond it senders wait. At least twice `seal_bytes`.
+    pub(crate) tail_bytes_max: u64,
     /// Whether small files are put together in the background.
     pub(crate) compact: bool,
     /// Neighbouring batches, or sets of them, that become one set.
@@ -281,6 +283,7 @@ impl Default for LakeConfig {
             seal_frames: 65_536,
             seal_bytes: 32 << 20,
             seal_seconds: 10,
+            tail_bytes_max: ingest_lake::TAIL_BYTES_MAX,
             compact: true,
             compact_fan_in: ingest_lake::FAN_IN as u64,
             set_bytes_max: ingest_lake::SET_BYTES_MAX,
@@ -429,6 +432,12 @@ impl Config {
             ("lake.seal_frames", self.lake.seal_frames, 1, 1 << 20),
             ("lake.seal_bytes", self.lake.seal_bytes, 1 << 10, 1 << 30),
             ("lake.seal_seconds", self.lake.seal_seconds, 1, 3_600),
+            (
+                "lake.tail_bytes_max",
+                self.lake.tail_bytes_max,
+                self.lake.seal_bytes.saturating_mul(2),
+                1 << 40,
+            ),
             ("lake.compact_fan_in", self.lake.compact_fan_in, 2, 64),
             ("lake.set_bytes_max", self.lake.set_bytes_max, 1 << 20, 1 << 34),
             ("lake.set_frames_max", self.lake.set_frames_max, 2, 1 << 24),

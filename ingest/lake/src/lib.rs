@@ -68,9 +68,9 @@ pub use seal::Sealed;
 pub use sets::SealedSet;
 pub use view::{Part, SealedBatch, TailRows, View};
 
-/// Memory that the tail may hold, sealed-in-progress frames included, before senders must wait: three batches of the
-/// default size.
-pub const TAIL_BYTES_MAX: u64 = 96 << 20;
+/// Memory that the tail may hold, sealed-in-progress frames included, before senders must wait: the batch that is written
+/// and the one that grows, of the default size, and some more.
+pub const TAIL_BYTES_MAX: u64 = 80 << 20;
 
 /// Where the lake is and how much it may hold back.
 #[derive(Debug, Clone)]

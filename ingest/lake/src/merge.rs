@@ -22,9 +22,9 @@ const RUN_ROWS_MIN: usize = 64;
 /// Most rows decoded at a time from one input.
 const INPUT_ROWS_MAX: usize = 8 << 10;
 /// Memory meant for the rows decoded at a time from one input.
-const INPUT_BYTES: u64 = 2 << 20;
-/// How much larger rows are in memory than encoded in a file, at most: one byte of a packed whole number becomes eight.
-const DECODED_PER_ENCODED: u64 = 8;
+const INPUT_BYTES: u64 = 1 << 20;
+/// How much larger rows are in memory than encoded in a file, about: half a byte of a packed whole number becomes eight.
+const DECODED_PER_ENCODED: u64 = 16;
 
 /// A file to merge.
 pub(crate) struct Input {

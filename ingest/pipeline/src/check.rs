@@ -27,7 +27,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// A frame whose signature verified, with what the rest of the way needs of it.
 pub(crate) struct Arrival {
-    /// A copy of its own: a small frame must not keep a whole request body in memory.
+    /// A part of what the door read. Who keeps it longer than the answer copies it: a small frame must not keep a whole
+    /// request body in memory.
     pub(crate) bytes: Bytes,
     pub(crate) gated: Gated,
     pub(crate) kid: ShortId,
@@ -46,7 +47,7 @@ pub(crate) struct Arrival {
 /// What checking a frame gave.
 pub(crate) enum Checked {
     /// Genuine.
-    Arrived(Box<Arrival>),
+    Arrived(Arrival),
     /// Refused.
     Refused(Verdict),
 }
@@ -173,7 +174,7 @@ pub(crate) fn check(
             Ok(frame) => {
                 let mut digest16 = [0; 16];
                 digest16.copy_from_slice(&digest[..16]);
-                Checked::Arrived(Box::new(arrival(&frame, gated, bytes, digest16, received_us)))
+                Checked::Arrived(arrival(&frame, gated, bytes, digest16, received_us))
             }
             Err(frame) => Checked::Refused(about(&frame, Code::SigBad)),
         };
@@ -203,7 +204,7 @@ fn arrival(
     received_us: i64,
 ) -> Arrival {
     Arrival {
-        bytes: Bytes::copy_from_slice(bytes),
+        bytes: bytes.clone(),
         gated,
         kid: frame.kid(),
         boot: frame.boot(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::{Bytes, BytesMut};
 use ingest_devices::{Ask, Limits, New, Standing, Windows, most_telling};
 use ingest_intake::admission::Rooms;
 use ingest_intake::{Reply, Submission};
@@ -172,7 +173,7 @@ impl Decider {
 
     fn judge(&mut self, register: &Register, checked: Checked) -> Fate {
         let arrival = match checked {
-            Checked::Arrived(arrival) => *arrival,
+            Checked::Arrived(arrival) => arrival,
             Checked::Refused(verdict) => return Fate::Decided { name: None, verdict },
         };
         let ask = Ask {
@@ -255,14 +256,16 @@ impl Decider {
         if records.is_empty() {
             return Ok(0);
         }
+        let count = records.len();
         let mut positions = self.wal.append(&records)?;
-        let mut total = 0;
-        let mut pushed = Vec::with_capacity(records.len());
+        let mut own = own_copies(fates);
+        let (mut total, mut pushed) = (0, Vec::with_capacity(count));
         for fate in fates.iter_mut() {
             if let Fate::Kept { admitted, readings, .. } = fate {
                 admitted.position = positions.next().unwrap_or(0);
                 total += *readings;
-                pushed.push(admitted.clone());
+                let frame = own.split_to(admitted.frame.len());
+                pushed.push(Admitted { frame, ..admitted.clone() });
             }
         }
         // From here on the frames are promised: they are durable and will be replayed.
@@ -317,6 +320,19 @@ impl Decider {
         }
         self.metrics.answered(&answers);
     }
+}
+
+/// The bytes of all frames that are kept, in one piece that lives as long as their batch is in the tail.
+fn own_copies(fates: &[Fate]) -> Bytes {
+    let kept = || {
+        fates.iter().filter_map(|fate| match fate {
+            Fate::Kept { admitted, .. } => Some(&admitted.frame),
+            Fate::Decided { .. } => None,
+        })
+    };
+    let mut own = BytesMut::with_capacity(kept().map(Bytes::len).sum());
+    kept().for_each(|frame| own.extend_from_slice(frame));
+    own.freeze()
 }
 
 /// Takes a verdict back: the sender is to send the same frame again.

@@ -152,6 +152,7 @@ fn open_rooms(config: &Config, is_dev: bool, data: &DataDir) -> anyhow::Result<R
     let options = ingest_lake::Options {
         hasher: Arc::new(SideBySide),
         compaction: compaction(config)?,
+        tail_bytes_max: config.lake.tail_bytes_max,
         ..ingest_lake::Options::new(data.folder("lake"))
     };
     let lake = Lake::open(options, ledger.clone()).context("cannot open the lake")?;
