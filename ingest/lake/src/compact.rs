@@ -4,7 +4,6 @@
 //! leftovers, after it the old ones are; at no instant is a row there twice or not at all. A set is read back and checked
 //! against its batches' roots before it is committed, because afterwards the old files go.
 
-use std::fs;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -242,9 +241,11 @@ impl Lake {
 
     /// Gives the space of a failed attempt back; what cannot be removed now is swept at the next open.
     fn sweep_set(&self, set: &str) {
-        for kind in ["scalar", "wave", "frames"] {
-            let _ = fs::remove_file(self.directory().join(format!("{set}.{kind}.parquet")));
-            let _ = fs::remove_file(self.directory().join(format!("{set}.{kind}.parquet.tmp")));
+        let disk = self.disk();
+        for name in disk.names().unwrap_or_default() {
+            if name.starts_with(set) {
+                let _ = disk.remove(&name);
+            }
         }
     }
 

@@ -139,7 +139,7 @@ impl Lake {
         disk.make()?;
         let stock = Stock::read(&directory, ledger.as_ref(), &mut Err)?;
         check_present(&directory, &stock.held)?;
-        stock.remove_replaced(&directory)?;
+        stock.remove_replaced(&disk, &directory)?;
         sweep_leftovers(&disk, &stock)?;
         let batches = &stock.held.batches;
         let covered = batches.iter().map(|batch| batch.manifest.wal_to).max().unwrap_or(0);

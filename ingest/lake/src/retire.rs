@@ -2,12 +2,12 @@
 //! set's own files were read back and are what its manifest says.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use schemas_evidence::FileRef;
 
+use crate::disk::Disk;
 use crate::open::Stock;
 use crate::sets::SealedSet;
 use crate::{Lake, LakeError, files};
@@ -41,7 +41,7 @@ impl Lake {
                 break;
             }
             check_files(self.directory(), &oldest.set)?;
-            removed += remove(self.directory(), oldest.files.iter())?;
+            removed += remove(&self.disk(), oldest.files.iter())?;
             compacting.retired.pop_front();
         }
         Ok(removed)
@@ -50,7 +50,7 @@ impl Lake {
 
 impl Stock {
     /// Removes replaced files; at open nobody reads them. Those of a set that is damaged stay: they are its repair.
-    pub(crate) fn remove_replaced(&self, directory: &Path) -> Result<(), LakeError> {
+    pub(crate) fn remove_replaced(&self, disk: &Disk, directory: &Path) -> Result<(), LakeError> {
         let mut is_good: HashMap<usize, bool> = HashMap::new();
         for (place, file) in &self.replaced {
             if !directory.join(&file.name).exists() {
@@ -65,7 +65,7 @@ impl Stock {
                 checked.is_ok()
             });
             if is_good {
-                remove(directory, [file].into_iter())?;
+                remove(disk, [file].into_iter())?;
             }
         }
         Ok(())
@@ -85,14 +85,13 @@ fn check_files(directory: &Path, set: &SealedSet) -> Result<(), LakeError> {
     Ok(())
 }
 
-fn remove<'a>(directory: &Path, files: impl Iterator<Item = &'a FileRef>) -> Result<u64, LakeError> {
+fn remove<'a>(disk: &Disk, files: impl Iterator<Item = &'a FileRef>) -> Result<u64, LakeError> {
     let mut removed = 0;
     for file in files {
-        let path = directory.join(&file.name);
-        match fs::remove_file(&path) {
+        match disk.remove(&file.name) {
             Ok(()) => removed += 1,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => return Err(LakeError::Io { path, source }),
+            Err(LakeError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(removed)

@@ -50,6 +50,8 @@ struct Outcome {
     promised: u64,
     contradicted: u64,
     batches: u64,
+    /// Fewer parts than batches.
+    merged: u64,
     restarts: u64,
 }
 
@@ -58,15 +60,16 @@ impl World {
         self.now_us += self.dice.below(20_000_000) as i64;
         match self.dice.below(100) {
             0..=38 => self.send(),
-            39..=46 => {
+            39..=44 => {
                 self.check();
             }
-            47..=64 => {
+            45..=61 => {
                 self.check();
                 self.decide();
             }
-            65..=74 => self.seal(),
-            75..=80 => self.tidy(),
+            62..=71 => self.seal(),
+            72..=77 => self.compact(),
+            78..=80 => self.tidy(),
             81..=84 => self.plug.die_in(1 + self.dice.below(60) as u64),
             85 => self.plug.die(),
             86..=87 => self.restart_in_order(),
@@ -194,15 +197,22 @@ fn run(seed: u64) -> Outcome {
     world.expect_no_problem();
     world.restart_in_order();
     world.audit();
+    // It may still die in the middle of that.
+    world.compact();
+    world.restart(false);
+    world.audit();
     world.expect_no_problem();
     let desk = world.desk.lock();
-    let batches = world.life.as_ref().map_or(0, |life| life.lake.view().batches.len() as u64);
+    let view = world.life.as_ref().map(|life| life.lake.view());
+    let batches = view.as_ref().map_or(0, |view| view.batches.len() as u64);
+    let merged = view.as_ref().map_or(0, |view| (view.batches.len() - view.parts().len()) as u64);
     Outcome {
         trace: desk.trace,
         answers: desk.answers,
         promised: desk.promised.len() as u64,
         contradicted: desk.contradicted.len() as u64,
         batches,
+        merged,
         restarts: world.restarts,
     }
 }
@@ -231,6 +241,7 @@ fn run_all(seeds: &Range<u64>) -> Outcome {
             total.promised += outcome.promised;
             total.contradicted += outcome.contradicted;
             total.batches += outcome.batches;
+            total.merged += outcome.merged;
             total.restarts += outcome.restarts;
             drop(total);
             let mut reported = reported.lock();
@@ -262,7 +273,7 @@ fn sim_accepted_frames_survive_everything() {
     if count >= 100 {
         assert!(total.promised > 30 * count, "{total:?}");
         assert!(total.restarts > 3 * count && total.batches > 2 * count, "{total:?}");
-        assert!(total.contradicted > count / 10, "{total:?}");
+        assert!(total.contradicted > count / 10 && total.merged > count, "{total:?}");
     }
 }
 

@@ -1,13 +1,14 @@
-//! One simulated machine: the real admission queue, checking, deciding thread, write-ahead log, lake and quarantine on
+//! One simulated machine: the real admission queue, checking, deciding thread, write-ahead log, lake with its compaction, quarantine on
 //! simulated disks, driven step by step in one thread. What a thread would do beside another is played by `Plug`, which
 //! lets a group be decided in the middle of a seal.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ingest_devices::{Limits, Windows};
 use ingest_intake::{Admission, AdmissionOptions, Allowed, Door, Drain, Inbox, Via, admission::Received};
-use ingest_lake::Lake;
+use ingest_lake::{Compaction, Lake};
 use ingest_quarantine::Budgets;
 use ingest_wal::Wal;
 use ingest_wal::sim::SimDisk;
@@ -55,6 +56,7 @@ pub(super) struct World {
     pub(super) restarts: u64,
     options: Options,
     tail_bytes_max: u64,
+    compaction: Compaction,
     windows: Limits,
     register: Arc<Register>,
     metrics: Metrics,
@@ -91,7 +93,7 @@ impl World {
             windows_bytes_max: Limits::default().bytes_max,
             seal_frames: u64::MAX,
             seal_bytes: u64::MAX,
-            seal_after: std::time::Duration::MAX,
+            seal_after: Duration::MAX,
         };
         let small =
             Limits { digests_per_boot: 2, runs_per_boot: 2, boots_per_device: 2, ..Limits::default() };
@@ -107,6 +109,11 @@ impl World {
             restarts: 0,
             options,
             tail_bytes_max: [4 << 10, 20 << 10, 1 << 20][dice.below(3)],
+            compaction: Compaction {
+                fan_in: [2, 2, 3][dice.below(3)],
+                keep: [Duration::ZERO, Duration::from_secs(30)][dice.below(2)],
+                ..Compaction::default()
+            },
             windows: if dice.one_in(4) { small } else { Limits::default() },
             register: Arc::new(register()),
             metrics: Metrics::register(&prometheus::Registry::new()).unwrap(),
@@ -147,6 +154,7 @@ impl World {
         let ledger_poisoned = ledger.poison();
         let mut options = ingest_lake::Options::new(self.dir.path().join("lake"));
         options.tail_bytes_max = self.tail_bytes_max;
+        options.compaction = self.compaction.clone();
         options.faults = Some(Arc::new(self.lake_disk.clone()));
         let lake = Arc::new(Lake::open(options, Arc::new(ledger))?);
         let disk = WalDisk { sim: self.wal.clone(), plug: self.plug.clone() };
@@ -246,6 +254,20 @@ impl World {
 
     /// What the sealing thread does; the deciding thread may work in the middle of it.
     pub(super) fn seal(&mut self) {
+        self.in_background(|lake, _| {
+            let _ = lake.seal();
+        });
+    }
+
+    /// What the compacting thread does; the deciding thread may work in the middle of it.
+    pub(super) fn compact(&mut self) {
+        self.in_background(|lake, now_us| {
+            let _ = lake.remove_replaced(now_us);
+            let _ = lake.compact(now_us, &|| true);
+        });
+    }
+
+    fn in_background(&mut self, work: impl FnOnce(&Lake, i64)) {
         let Some(life) = &mut self.life else { return };
         if self.dice.one_in(2) && life.lake.has_room() {
             let mut groups = std::mem::take(&mut life.groups);
@@ -262,7 +284,7 @@ impl World {
             };
             self.plug.interrupt(self.dice.below(24) as u64, Box::new(work));
         }
-        let _ = life.lake.seal();
+        work(&life.lake, self.now_us);
         if let Some(work) = self.plug.uninterrupted()
             && !self.plug.is_down()
         {
