@@ -168,6 +168,48 @@ pub(crate) struct WalConfig {
     pub(crate) free_bytes_min: u64,
 }
 
+/// Bytes of refused frames that are kept, by reason. The oldest make room, except for contradictions: beyond their budget
+/// none is kept any more, and an alarm says so.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct QuarantineConfig {
+    /// EQUIVOCATION.
+    pub(crate) equivocation_bytes_max: u64,
+    /// KEY_REVOKED.
+    pub(crate) key_revoked_bytes_max: u64,
+    /// SIG_BAD.
+    pub(crate) sig_bad_bytes_max: u64,
+    /// KEY_UNKNOWN.
+    pub(crate) key_unknown_bytes_max: u64,
+    /// DECODE.
+    pub(crate) decode_bytes_max: u64,
+}
+
+impl Default for QuarantineConfig {
+    fn default() -> Self {
+        let budgets = ingest_pipeline::Budgets::default();
+        Self {
+            equivocation_bytes_max: budgets.equivocation,
+            key_revoked_bytes_max: budgets.key_revoked,
+            sig_bad_bytes_max: budgets.sig_bad,
+            key_unknown_bytes_max: budgets.key_unknown,
+            decode_bytes_max: budgets.decode,
+        }
+    }
+}
+
+impl QuarantineConfig {
+    pub(crate) fn budgets(&self) -> ingest_pipeline::Budgets {
+        ingest_pipeline::Budgets {
+            equivocation: self.equivocation_bytes_max,
+            key_revoked: self.key_revoked_bytes_max,
+            sig_bad: self.sig_bad_bytes_max,
+            key_unknown: self.key_unknown_bytes_max,
+            decode: self.decode_bytes_max,
+        }
+    }
+}
+
 /// When frames become a batch.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -240,6 +282,8 @@ pub(crate) struct Config {
     pub(crate) wal: WalConfig,
     /// Batches.
     pub(crate) lake: LakeConfig,
+    /// Refused frames that are kept.
+    pub(crate) quarantine: QuarantineConfig,
     /// Reading.
     pub(crate) query: QueryConfig,
     /// Own log.
@@ -318,6 +362,7 @@ impl Default for Config {
             bridge: BridgeConfig::default(),
             wal: WalConfig::default(),
             lake: LakeConfig::default(),
+            quarantine: QuarantineConfig::default(),
             query: QueryConfig::default(),
             log: LogConfig::default(),
         }
@@ -442,6 +487,11 @@ impl Config {
             ("lake.set_bytes_max", self.lake.set_bytes_max, 1 << 20, 1 << 34),
             ("lake.set_frames_max", self.lake.set_frames_max, 2, 1 << 24),
             ("lake.replaced_keep_seconds", self.lake.replaced_keep_seconds, 0, 31_536_000),
+            ("quarantine.equivocation_bytes_max", self.quarantine.equivocation_bytes_max, 1 << 20, 1 << 40),
+            ("quarantine.key_revoked_bytes_max", self.quarantine.key_revoked_bytes_max, 1 << 18, 1 << 40),
+            ("quarantine.sig_bad_bytes_max", self.quarantine.sig_bad_bytes_max, 1 << 18, 1 << 40),
+            ("quarantine.key_unknown_bytes_max", self.quarantine.key_unknown_bytes_max, 1 << 18, 1 << 40),
+            ("quarantine.decode_bytes_max", self.quarantine.decode_bytes_max, 1 << 18, 1 << 40),
             ("query.memory_bytes_max", self.query.memory_bytes_max, 1 << 24, 1 << 40),
             ("query.timeout_seconds", self.query.timeout_seconds, 1, 86_400),
             ("query.rows_max", self.query.rows_max, 1, u64::MAX),

@@ -200,7 +200,7 @@ fn pipeline_options(config: &Config, data: &DataDir) -> ingest_pipeline::Options
             ..ingest_wal::Options::new(data.folder("wal"))
         },
         quarantine: data.folder("quarantine"),
-        quarantine_budgets: ingest_pipeline::Budgets::default(),
+        quarantine_budgets: config.quarantine.budgets(),
         windows_bytes_max: usize::try_from(config.intake.windows_bytes_max).unwrap_or(usize::MAX),
         seal_frames: config.lake.seal_frames,
         seal_bytes: config.lake.seal_bytes,
