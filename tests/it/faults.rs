@@ -26,6 +26,7 @@ fn killed_again_and_again() {
     let options = crash::Options {
         server: binary("vitalog"),
         rounds: KILLS,
+        at_most: Duration::MAX,
         seed,
         kind: Kind::A,
         folder: folder.path().to_owned(),

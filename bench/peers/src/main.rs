@@ -104,6 +104,9 @@ struct CrashArguments {
     /// Kills
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rounds: u32,
+    /// Begin no round after so many seconds; the checks are made all the same
+    #[arg(long)]
+    seconds: Option<u64>,
     /// Everything that is drawn comes from it; another one each time if left out
     #[arg(long)]
     seed: Option<u64>,
@@ -310,7 +313,8 @@ fn crash(arguments: &CrashArguments) -> Result<()> {
     let server = server::program(arguments.server.as_deref())?;
     let (rounds, kind, folder) = (arguments.rounds, arguments.kind, std::env::temp_dir());
     eprintln!("seed {seed}");
-    let options = crash::Options { server, rounds, seed, kind, folder };
+    let at_most = arguments.seconds.map_or(Duration::MAX, Duration::from_secs);
+    let options = crash::Options { server, rounds, at_most, seed, kind, folder };
     let since = Instant::now();
     let outcome = crash::run_in_temporary(&options, &mut |text| eprintln!("{text}"))?;
     let text = if arguments.json { serde_json::to_string(&outcome)? } else { outcome.to_string() };

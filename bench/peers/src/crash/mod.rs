@@ -58,6 +58,8 @@ pub struct Options {
     pub server: PathBuf,
     /// Rounds that end with a kill.
     pub rounds: u32,
+    /// No round begins after so long; what was promised until then is checked all the same.
+    pub at_most: Duration,
     /// Everything that is drawn comes from it.
     pub seed: u64,
     /// Kind of frames.
@@ -162,7 +164,8 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(String)) -> Result<Outcom
     let verdicts = Verdicts::new(corpus.len());
     let (dice, outcome) = (Dice(options.seed), Outcome::default());
     let mut run = Run { options, corpus, verdicts, dice, outcome, enrolled: false };
-    for round in 0..options.rounds {
+    let since = Instant::now();
+    for round in (0..options.rounds).take_while(|_| since.elapsed() < options.at_most) {
         let text = run.round().with_context(|| format!("round {round}"))?;
         progress(format!("round {round}: {text}"));
     }
