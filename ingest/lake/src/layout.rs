@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 use std::ops::Range;
 
 use arrow::array::RecordBatch;
-use schemas_frame::{Frame, Series};
+use schemas_frame::{DecodeError, Frame, Series};
 
 use crate::rows::{Columns, Scalars, Source, Waves, is_wave};
 use crate::{Admitted, LakeError};
@@ -56,7 +56,7 @@ impl<'a> Layout<'a> {
     /// # Errors
     /// If bytes are no frame, which those of a verified one are.
     pub(crate) fn new(frames: impl Iterator<Item = &'a Admitted>) -> Result<Layout<'a>, LakeError> {
-        let mut leaves = parse(frames)?;
+        let mut leaves = parse(frames, Frame::parse_known)?;
         leaves.sort_by_cached_key(|leaf| {
             (leaf.admitted.device, leaf.frame.boot(), leaf.frame.seq(), leaf.admitted.position)
         });
@@ -64,7 +64,7 @@ impl<'a> Layout<'a> {
         Ok(Layout::indexed(leaves, numbers))
     }
 
-    /// Frames of leaves whose numbers are known and rise.
+    /// Frames of leaves whose numbers are known and rise. They come from files, which anybody may have changed.
     ///
     /// # Errors
     /// As [`Layout::new`].
@@ -72,7 +72,7 @@ impl<'a> Layout<'a> {
         frames: impl Iterator<Item = &'a Admitted>,
         numbers: Vec<u32>,
     ) -> Result<Layout<'a>, LakeError> {
-        Ok(Layout::indexed(parse(frames)?, numbers))
+        Ok(Layout::indexed(parse(frames, Frame::parse)?, numbers))
     }
 
     /// Whether frames rise by device, boot and sequence number within each part, leaves of one batch.
@@ -213,11 +213,13 @@ fn sort(refs: &mut [Ref]) {
     }
 }
 
-fn parse<'a>(frames: impl Iterator<Item = &'a Admitted>) -> Result<Vec<Leaf<'a>>, LakeError> {
+fn parse<'a>(
+    frames: impl Iterator<Item = &'a Admitted>,
+    read: impl Fn(&'a [u8]) -> Result<Frame<'a>, DecodeError>,
+) -> Result<Vec<Leaf<'a>>, LakeError> {
     let mut leaves = Vec::new();
     for admitted in frames {
-        let frame = Frame::parse_known(&admitted.frame)
-            .map_err(|error| LakeError::Frame { problem: error.to_string() })?;
+        let frame = read(&admitted.frame).map_err(|error| LakeError::Frame { problem: error.to_string() })?;
         leaves.push(Leaf { admitted, frame });
     }
     Ok(leaves)

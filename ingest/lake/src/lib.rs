@@ -197,7 +197,9 @@ impl Lake {
 
     /// How many sets, and batches that are in none, readers look through.
     pub fn parts(&self) -> usize {
-        self.standing().1.units().len()
+        let state = self.state.lock();
+        let in_sets: usize = state.held.sets.iter().map(|set| set.range().len() - 1).sum();
+        state.held.batches.len() - in_sets
     }
 
     /// Frames, bytes and oldest arrival (microseconds since 1970) that wait for the next seal.

@@ -27,8 +27,13 @@ const PRESSURE_MAX: f64 = 0.5;
 const PARTS_MAX: usize = 1_024;
 
 pub(crate) fn run(lake: &Lake, metrics: &Metrics, clock: &Clock, shared: &Shared) {
+    run_within(PARTS_MAX, lake, metrics, clock, shared);
+}
+
+fn run_within(parts_max: usize, lake: &Lake, metrics: &Metrics, clock: &Clock, shared: &Shared) {
     while !shared.is_stopping() {
-        let went_well = remove_replaced(lake, metrics, clock) && compact(lake, metrics, clock, shared);
+        let went_well =
+            remove_replaced(lake, metrics, clock) && compact(parts_max, lake, metrics, clock, shared);
         wait(if went_well { TICK } else { RETRY }, shared);
     }
 }
@@ -56,9 +61,9 @@ fn remove_replaced(lake: &Lake, metrics: &Metrics, clock: &Clock) -> bool {
 }
 
 /// Makes sets until there is nothing to do.
-fn compact(lake: &Lake, metrics: &Metrics, clock: &Clock, shared: &Shared) -> bool {
-    let (worked_since, is_behind) = (Cell::new(Instant::now()), Cell::new(false));
-    let pressure = || if is_behind.get() { 0.0 } else { lake.pressure() };
+fn compact(parts_max: usize, lake: &Lake, metrics: &Metrics, clock: &Clock, shared: &Shared) -> bool {
+    let worked_since = Cell::new(Instant::now());
+    let pressure = || if lake.parts() > parts_max { 0.0 } else { lake.pressure() };
     let pace = || {
         let worked = worked_since.get().elapsed();
         if worked >= WORK_MIN {
@@ -73,7 +78,6 @@ fn compact(lake: &Lake, metrics: &Metrics, clock: &Clock, shared: &Shared) -> bo
     };
     while pace() {
         let started = Instant::now();
-        is_behind.set(lake.parts() > PARTS_MAX);
         match lake.compact(clock(), &pace) {
             Ok(None) => return true,
             Ok(Some(compacted)) => {
@@ -146,10 +150,14 @@ mod tests {
 
     /// Runs the thread until the lake is as wanted, ten seconds at most, and ends it.
     fn run_until(lake: &Lake, is_done: impl Fn(&Lake) -> bool) -> Metrics {
+        run_within_until(PARTS_MAX, lake, is_done)
+    }
+
+    fn run_within_until(parts_max: usize, lake: &Lake, is_done: impl Fn(&Lake) -> bool) -> Metrics {
         let (shared, clock): (Shared, Clock) = (Shared::default(), Arc::new(|| 0));
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
         std::thread::scope(|scope| {
-            scope.spawn(|| run(lake, &metrics, &clock, &shared));
+            scope.spawn(|| run_within(parts_max, lake, &metrics, &clock, &shared));
             let started = Instant::now();
             while !is_done(lake) && started.elapsed() < Duration::from_secs(10) {
                 std::thread::sleep(Duration::from_millis(5));
@@ -188,6 +196,28 @@ mod tests {
         run_until(&lake, |_| started.elapsed() > Duration::from_millis(300));
         assert!(started.elapsed() < Duration::from_secs(2));
         assert_eq!(lake.view().parts().len(), 2);
+    }
+
+    /// Guarantee: under a pressure that does not end, batches do not grow in number without end; a lake that falls behind
+    /// while compaction waits is noticed.
+    #[test]
+    fn falling_behind_has_a_bound() {
+        let directory = tempfile::tempdir().unwrap();
+        let lake = lake(directory.path(), 2, 600);
+        lake.push(vec![frame(2)]);
+        let seals = std::sync::Once::new();
+        run_within_until(2, &lake, |lake| {
+            assert!(lake.parts() == lake.view().parts().len());
+            seals.call_once(|| {
+                std::thread::sleep(Duration::from_millis(300));
+                assert_eq!(lake.parts(), 2);
+                lake.seal().unwrap().unwrap();
+                lake.push(vec![frame(3)]);
+                assert!(lake.pressure() > PRESSURE_MAX);
+            });
+            lake.parts() < 3
+        });
+        assert_eq!(lake.parts(), 2);
     }
 
     /// Guarantee: a failure is counted, and leaves everything as it was.

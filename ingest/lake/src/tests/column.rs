@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Int32Array, Int64Array, ListBuilder, PrimitiveBuilder,
-    TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array,
+    Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int32Array, Int64Array, ListBuilder, PrimitiveBuilder,
+    RecordBatch, TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array,
 };
-use arrow::compute::concat;
+use arrow::compute::{concat, concat_batches};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use bytes::Bytes;
 use parquet::arrow::ArrowSchemaConverter;
@@ -18,7 +18,11 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use proptest::prelude::*;
 
+use schemas_evidence::FileKind;
+
 use crate::column::{Column, Scratch};
+use crate::disk::Disk;
+use crate::files::TableWriter;
 
 /// A file of one column, given in parts.
 fn written(parts: &[ArrayRef], page_levels: usize) -> Bytes {
@@ -184,4 +188,44 @@ fn constants_are_small() {
         let len = written(&[column], 60_000).len();
         assert!(len < overhead + 120, "{len} of {overhead}");
     }
+}
+
+// Guarantee: rows beyond a row group go to the next one, and all groups together are what was written.
+#[test]
+fn row_groups_follow_each_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Disk::new(directory.path(), None);
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("leaf", DataType::UInt32, false),
+        Field::new("device", DataType::UInt32, false),
+        Field::new("t0", schemas_signals::columns::timestamp(), false),
+        Field::new("boot", DataType::FixedSizeBinary(8), false),
+    ]));
+    let mut table = TableWriter::create(&disk, "b", FileKind::Frames, schema.clone()).unwrap();
+    let slices: Vec<RecordBatch> = (0..6u32)
+        .map(|part| {
+            let numbers: Vec<u32> = (part * 15_000..(part + 1) * 15_000).collect();
+            let times =
+                TimestampMicrosecondArray::from_iter_values(numbers.iter().map(|n| i64::from(*n) * 7));
+            let boots =
+                FixedSizeBinaryArray::try_from_iter(numbers.iter().map(|n| u64::from(*n).to_le_bytes()));
+            let numbers = Arc::new(UInt32Array::from(numbers));
+            let times = Arc::new(times.with_timezone("UTC"));
+            RecordBatch::try_new(
+                schema.clone(),
+                vec![numbers.clone(), numbers, times, Arc::new(boots.unwrap())],
+            )
+            .unwrap()
+        })
+        .collect();
+    slices.iter().for_each(|rows| table.write(rows).unwrap());
+    let file = table.finish().unwrap().unwrap();
+    let bytes = Bytes::from(std::fs::read(directory.path().join(&file.name)).unwrap());
+    assert_eq!(blake3::hash(&bytes).as_bytes(), &file.blake3);
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
+    assert_eq!(reader.metadata().num_row_groups(), 2);
+    let back: Vec<RecordBatch> =
+        reader.with_batch_size(90_000).build().unwrap().map(Result::unwrap).collect();
+    assert_eq!(concat_batches(&schema, &back).unwrap(), concat_batches(&schema, &slices).unwrap());
+    assert_eq!((file.rows, file.device_min, file.device_max), (90_000, 0, 89_999));
 }
