@@ -17,6 +17,7 @@ mod compactor;
 mod decide;
 mod duties;
 mod metrics;
+mod priority;
 mod quarantine;
 mod recover;
 mod sealer;
@@ -163,9 +164,15 @@ impl Pipeline {
         if lake.compaction().is_on {
             let (lake, metrics, clock) = (lake.clone(), metrics.clone(), clock.clone());
             let flags = shared.clone();
-            threads.push(spawn("compact", move || compactor::run(&lake, &metrics, &clock, &flags))?);
+            threads.push(spawn("compact", move || {
+                priority::be_nice(priority::COMPACT);
+                compactor::run(&lake, &metrics, &clock, &flags);
+            })?);
         }
-        threads.push(spawn("seal", move || sealer::run(&options, &lake, &metrics, &clock, &flags))?);
+        threads.push(spawn("seal", move || {
+            priority::be_nice(priority::SEAL);
+            sealer::run(&options, &lake, &metrics, &clock, &flags);
+        })?);
         Ok(Pipeline { shared, threads, standings, quarantine, recovered })
     }
 
