@@ -128,7 +128,7 @@ fn count((grantee, purpose, resolution, export): Key, people: u64) -> GrantCount
 }
 
 /// Nothing for a small group, else the nearest multiple.
-fn rounded(people: u64) -> Option<u64> {
+pub(crate) fn rounded(people: u64) -> Option<u64> {
     if people < PEOPLE_SHOWN_MIN {
         return None;
     }

@@ -1,7 +1,8 @@
 //! The live index of consent, folded from statements in log order, and the only maker of a [`Warrant`].
 //!
 //! Read: [`index`] (the fold, snapshots, what changed when), [`ask`] (a token narrowed to one purpose and study),
-//! [`warrant`] (what one request may see, and whether that still holds), [`pseudonym`], [`catalog`] (counts).
+//! [`warrant`] (what one request may see, and whether that still holds), [`pseudonym`], [`catalog`] (counts),
+//! [`explain`] (why rows are missing).
 //!
 //! What it is not: a store of statements (ingest has the book), a judge (`schemas-consent` decides), or a door. Nothing
 //! here reads a clock: the present is an argument.
@@ -10,12 +11,14 @@
 
 pub mod ask;
 pub mod catalog;
+pub mod explain;
 pub mod index;
 pub mod pseudonym;
 pub mod warrant;
 
 pub use ask::{Ask, Refusal};
 pub use catalog::{GrantCount, StudyCard};
+pub use explain::{ReasonCount, Why};
 pub use index::{Consents, FoldError};
 pub use pseudonym::DeploymentSecret;
 pub use warrant::Warrant;

@@ -137,6 +137,16 @@ impl Warrant {
         &self.withheld
     }
 
+    /// The state it rests on.
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Whether a subject is the one who asks.
+    pub(crate) fn is_own(&self, subject: &Did) -> bool {
+        self.snapshot.register.subject_of(&self.request.principal) == *subject
+    }
+
     /// How results name a subject: a pseudonym inside a study, the did:key otherwise.
     pub fn pseudonym(&self, subject: &Did) -> String {
         match &self.request.study {

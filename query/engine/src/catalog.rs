@@ -1,12 +1,12 @@
 //! The small tables of the schema `catalog`: what can be measured, which studies the asker works in, and what
-//! consent lets the asker see, in numbers only. No names of people, no devices.
+//! consent lets the asker see, in numbers only; and why rows are missing (`consent.explain()`). No names of people, no devices.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
-use query_consents::{GrantCount, StudyCard};
+use query_consents::{GrantCount, ReasonCount, StudyCard};
 use schemas_signals::Registry;
 
 /// `catalog.signals`: the registry.
@@ -87,6 +87,20 @@ pub(crate) fn grants(counts: &[GrantCount]) -> Result<RecordBatch, ArrowError> {
         text(|count| &count.purpose),
         text(|count| count.resolution.as_str()),
         text(|count| count.export.as_str()),
+        Arc::new(people.collect::<Int64Array>()),
+    ];
+    RecordBatch::try_new(Arc::new(schema), columns)
+}
+
+/// `consent.explain()`: people who ever spoke to the asker, by what stands between them and this request at full resolution.
+pub(crate) fn reasons(counts: &[ReasonCount]) -> Result<RecordBatch, ArrowError> {
+    let schema = Schema::new(vec![
+        Field::new("reason", DataType::Utf8, false),
+        Field::new("people", DataType::Int64, true),
+    ]);
+    let people = counts.iter().map(|count| count.people.and_then(|people| i64::try_from(people).ok()));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(counts.iter().map(|count| &count.reason))),
         Arc::new(people.collect::<Int64Array>()),
     ];
     RecordBatch::try_new(Arc::new(schema), columns)

@@ -34,6 +34,7 @@ use crate::rollup;
 use crate::running::{Driver, Running};
 use crate::scan::{Access, Reach, Readings, Shared};
 use crate::session::World;
+use crate::shown;
 use crate::tables::{Tables, TablesError, View};
 use crate::walk;
 
@@ -289,13 +290,19 @@ impl PlanJob {
     async fn plan(self) -> Result<Planned, EngineError> {
         let admitted = gate::admit(&self.sql)?;
         let internal = |error: arrow::error::ArrowError| EngineError::Internal(error.to_string());
-        let catalog = vec![
-            ("signals", catalog::signals().map_err(internal)?),
-            ("studies", catalog::studies(&self.studies).map_err(internal)?),
-            ("grants", catalog::grants(&self.grants).map_err(internal)?),
+        let mut small = vec![
+            ("catalog", "signals", catalog::signals().map_err(internal)?),
+            ("catalog", "studies", catalog::studies(&self.studies).map_err(internal)?),
+            ("catalog", "grants", catalog::grants(&self.grants).map_err(internal)?),
         ];
+        if admitted.relations.contains("explain") {
+            let reasons = catalog::reasons(&self.warrant.explain()).map_err(internal)?;
+            small.push(("consent", "explain", reasons));
+        }
+        // A plan that is only looked at is made over no rows at all: what it shows cannot depend on anybody's.
+        let view = if admitted.is_explain { Arc::new(View::nothing(&self.view)) } else { self.view };
         let shared = Arc::new(Shared {
-            view: self.view,
+            view,
             footers: self.footers,
             counts: Arc::new(Counts::default()),
             cut: AtomicBool::new(false),
@@ -303,9 +310,11 @@ impl PlanJob {
             clock: self.clock,
         });
         let (tables, reaches) = tables(&self.warrant, &shared, &admitted.relations).map_err(plan_error)?;
+        // Nobody is read by looking at a plan.
+        let reaches = if admitted.is_explain { Vec::new() } else { reaches };
         let access = Arc::new(Access { shared, reaches });
         let world =
-            World { public: tables, catalog, partitions: self.partitions, memory_bytes: self.memory_bytes };
+            World { public: tables, small, partitions: self.partitions, memory_bytes: self.memory_bytes };
         let state =
             world.session(&self.functions).map_err(|error| EngineError::Internal(error.to_string()))?;
         let logical = state.statement_to_plan(admitted.statement).await.map_err(plan_error)?;
@@ -317,6 +326,7 @@ impl PlanJob {
             .map_err(|_| EngineError::ReadOnly("refused by the planner's own options"))?;
         let plan = state.create_physical_plan(&logical).await.map_err(plan_error)?;
         walk::check(&plan)?;
+        let plan = if admitted.is_explain { shown::as_rows(&plan).map_err(plan_error)? } else { plan };
         Ok(Planned { schema: plan.schema(), plan, context: state.task_ctx(), access })
     }
 }

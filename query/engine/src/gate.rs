@@ -8,9 +8,10 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
+use datafusion::common::format::ExplainStatementOptions;
 use datafusion::sql::parser::{DFParserBuilder, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::{
-    Expr, ObjectName, Query, Select, SetExpr, Statement, TableFactor, Visit, Visitor,
+    Expr, ObjectName, Query, Select, SetExpr, Statement, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -38,6 +39,8 @@ pub(crate) struct Admitted {
     pub statement: DfStatement,
     /// Last parts of the names of all tables in it, lower case.
     pub relations: BTreeSet<String>,
+    /// Whether its plan is asked for, not its rows.
+    pub is_explain: bool,
 }
 
 /// Parses `sql` and hands back the one query in it.
@@ -64,15 +67,48 @@ pub(crate) fn admit(sql: &str) -> Result<Admitted, EngineError> {
     if !statements.is_empty() {
         return Err(EngineError::ReadOnly("more than one statement"));
     }
+    let (mut statement, is_explain) = query_of(statement)?;
+    let _ = VisitMut::visit(&mut statement, &mut CallsOfTables);
     let relations = check_statement(&statement)?;
-    Ok(Admitted { statement, relations })
+    Ok(Admitted { statement: DfStatement::Statement(statement), relations, is_explain })
+}
+
+/// The query itself, and whether it stood behind a plain `EXPLAIN`. `EXPLAIN ANALYZE` would run it and tell of its insides.
+fn query_of(statement: DfStatement) -> Result<(Box<Statement>, bool), EngineError> {
+    match statement {
+        DfStatement::Statement(inner) => Ok((inner, false)),
+        DfStatement::Explain(explain) if explain.options == ExplainStatementOptions::default() => {
+            match *explain.statement {
+                DfStatement::Statement(inner) => Ok((inner, true)),
+                _ => Err(EngineError::ReadOnly("not a query")),
+            }
+        }
+        _ => Err(EngineError::ReadOnly("not a query")),
+    }
+}
+
+/// Turns `consent.explain()` into the table of that name: the one call that stands for a table.
+struct CallsOfTables;
+
+impl VisitorMut for CallsOfTables {
+    type Break = std::convert::Infallible;
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Self::Break> {
+        if let TableFactor::Table { name, args, .. } = factor
+            && name.to_string().eq_ignore_ascii_case("consent.explain")
+            && args.as_ref().is_some_and(|args| args.args.is_empty() && args.settings.is_none())
+        {
+            *args = None;
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// A text that does not parse and does not even begin like a query is a refused command, not a typing error.
 fn refusal_of_unparsed(tokens: &[Token], detail: String) -> EngineError {
     let first = tokens.iter().find(|token| !matches!(token, Token::Whitespace(_)));
     let reads = matches!(first, Some(Token::Word(word))
-        if matches!(word.keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES | Keyword::FROM | Keyword::TABLE))
+        if matches!(word.keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES | Keyword::FROM | Keyword::TABLE | Keyword::EXPLAIN))
         || matches!(first, Some(Token::LParen));
     if reads { EngineError::Syntax(detail) } else { EngineError::ReadOnly("not a query") }
 }
@@ -165,11 +201,8 @@ fn refuse_token(token: &Token) -> Result<(), EngineError> {
     }
 }
 
-fn check_statement(statement: &DfStatement) -> Result<BTreeSet<String>, EngineError> {
-    let DfStatement::Statement(inner) = statement else {
-        return Err(EngineError::ReadOnly("not a query"));
-    };
-    if !matches!(inner.as_ref(), Statement::Query(_)) {
+fn check_statement(inner: &Statement) -> Result<BTreeSet<String>, EngineError> {
+    if !matches!(inner, Statement::Query(_)) {
         return Err(EngineError::ReadOnly("not a query"));
     }
     let mut walk = Walk::default();

@@ -9,10 +9,11 @@
 //! | `scan` | `ConsentScan`, the opaque leaf where consent is enforced |
 //! | `mask`, `narrow`, `files`, `reader`, `origins`, `columns`, `counts` | what the leaf is made of |
 //! | `walk` | the last look at a plan |
+//! | `shown` | `EXPLAIN`: a plan over empty tables, as text |
 //! | [`running`], `record` | the stream, and its two records in the audit |
 //! | [`manifest`] | what an answer was made of |
 //!
-//! Absent on purpose: any way to reach a row without a [`query_consents::Warrant`]; EXPLAIN; settings; files
+//! Absent on purpose: any way to reach a row without a [`query_consents::Warrant`]; EXPLAIN ANALYZE; settings; files
 //! or functions outside a closed list; raw tables registered with the planner.
 
 mod catalog;
@@ -33,6 +34,7 @@ mod rollup;
 pub mod running;
 mod scan;
 mod session;
+mod shown;
 pub mod tables;
 pub mod walk;
 

@@ -20,17 +20,16 @@ use datafusion::prelude::SessionConfig;
 use crate::functions::Functions;
 use crate::reader::BATCH_ROWS_MAX;
 
-/// Catalogue, default schema and catalogue schema as SQL names them.
+/// Catalogue and default schema as SQL names them.
 const CATALOG: &str = "vitalog";
 const PUBLIC: &str = "public";
-const CATALOG_SCHEMA: &str = "catalog";
 
 /// Everything a session holds.
 pub(crate) struct World {
     /// Guarded tables of the default schema.
     pub public: Vec<(&'static str, Arc<dyn TableProvider>)>,
-    /// Small tables of the schema `catalog`.
-    pub catalog: Vec<(&'static str, RecordBatch)>,
+    /// Small tables held in memory: schema, name, rows.
+    pub small: Vec<(&'static str, &'static str, RecordBatch)>,
     /// Parallelism of one query.
     pub partitions: usize,
     /// Working memory of one query, bytes.
@@ -60,14 +59,20 @@ impl World {
         for (name, table) in self.public {
             public.register_table(name.to_owned(), table)?;
         }
-        let listing = MemorySchemaProvider::new();
-        for (name, rows) in self.catalog {
-            let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
-            listing.register_table(name.to_owned(), Arc::new(table))?;
-        }
         let catalog = MemoryCatalogProvider::new();
         catalog.register_schema(PUBLIC, Arc::new(public))?;
-        catalog.register_schema(CATALOG_SCHEMA, Arc::new(listing))?;
+        for (schema, name, rows) in self.small {
+            let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
+            let tables = match catalog.schema(schema) {
+                Some(tables) => tables,
+                None => {
+                    let tables: Arc<dyn SchemaProvider> = Arc::new(MemorySchemaProvider::new());
+                    catalog.register_schema(schema, Arc::clone(&tables))?;
+                    tables
+                }
+            };
+            tables.register_table(name.to_owned(), Arc::new(table))?;
+        }
         let list = MemoryCatalogProviderList::new();
         list.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
         Ok(Arc::new(list))

@@ -77,6 +77,20 @@ pub struct View {
     pub keep: Option<Arc<dyn Any + Send + Sync>>,
 }
 
+impl View {
+    /// A view like this one without a row.
+    pub(crate) fn nothing(like: &View) -> View {
+        View {
+            files: Vec::new(),
+            tail_scalar: Vec::new(),
+            tail_wave: Vec::new(),
+            log_size: like.log_size,
+            devices: Arc::clone(&like.devices),
+            keep: None,
+        }
+    }
+}
+
 impl std::fmt::Debug for View {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("View").field("log_size", &self.log_size).field("files", &self.files.len()).finish()

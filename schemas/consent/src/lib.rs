@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`terms`] (purpose, resolution, export, period), [`grant`] (one grant or deny, validated),
 //! [`state`] (the fold over a log of statements), `decide` (may this principal see this one sample, and why),
-//! [`spans`] (the same answer for all samples at once, as disjoint intervals per device).
+//! [`spans`] (the same answer for all samples at once, as disjoint intervals per device), `explain` (why nothing of somebody).
 //!
 //! What this crate does not do: read a clock, touch a disk, check a signature (`schemas-identity` did), or know a row.
 //! Everything not understood is a refusal: unknown signal, purpose, role, study or export never widens access.
@@ -17,6 +17,7 @@
 
 pub mod decide;
 pub mod duo;
+pub mod explain;
 pub mod grant;
 mod matching;
 pub mod refusal;
@@ -25,6 +26,7 @@ pub mod state;
 pub mod terms;
 
 pub use decide::{Decision, Point, Reason, Request, decide};
+pub use explain::explain;
 pub use grant::{Devices, Grant, Grantee};
 pub use refusal::Refusal;
 pub use spans::{Span, compile, horizon, named_subjects};

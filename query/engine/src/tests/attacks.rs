@@ -7,7 +7,7 @@ use proptest::test_runner::{Config, TestRng, TestRunner};
 use tempfile::TempDir;
 
 use super::fixture::{self, Store, ask, lake, options, visible};
-use super::people::World;
+use super::people::{World, person};
 use crate::{Engine, EngineError};
 use std::sync::Arc;
 
@@ -368,6 +368,62 @@ async fn catalogue() {
     let sql = "SELECT kind, purpose, resolution, export, people FROM catalog.grants";
     assert_eq!(rows(&lakes, sql).await, ["party|HRESCH|raw|rows|10"]);
     assert_eq!(rows(&lakes, "SELECT count(*) FROM catalog.studies").await, ["0"]);
+}
+
+/// A plan shows the statement and nothing else: it is the same with hidden rows, without them, and without any grant; no
+/// name of a file, person or device, no count and no value is in it (C1, C2).
+#[tokio::test]
+async fn plans_show_nothing_of_the_data() {
+    let lakes = lakes(64);
+    let (nobody, dir) = (World::without_grants(), TempDir::new().unwrap());
+    let store = Arc::new(Store(lake(dir.path(), 64, |_, _| true)));
+    let empty =
+        Engine::new(options(), store, Arc::clone(&nobody.consents), Arc::clone(&nobody.audit)).unwrap();
+    for sql in [
+        "EXPLAIN SELECT * FROM readings",
+        "EXPLAIN SELECT device, max(value) FROM readings WHERE value > 180 GROUP BY device ORDER BY 2 LIMIT 3",
+        "EXPLAIN SELECT count(*) FROM readings WHERE device = '{11}' OR signal = 'heart_rate'",
+        "EXPLAIN SELECT * FROM readings a JOIN readings b ON a.device = b.device AND a.ts = b.ts",
+        "EXPLAIN WITH w AS (SELECT * FROM readings_1m) SELECT * FROM w WHERE n > (SELECT avg(n) FROM w)",
+    ] {
+        let shown = same(&lakes, sql).await.unwrap();
+        assert_eq!(shown, ask(&empty, &nobody, sql).await.unwrap(), "{sql}");
+        let text = shown.join("\n");
+        assert!(text.contains("ConsentScan"), "{text}");
+        for told in [person(10).to_string(), person(1).to_string(), "parquet".into(), "statistics".into()] {
+            assert!(!text.contains(&told), "{sql}: {text}");
+        }
+        // Of devices only those the asker wrote.
+        let named =
+            (0..12).filter(|number| text.contains(&super::people::device(*number).to_string())).count();
+        assert!(named <= usize::from(sql.contains('{')), "{text}");
+    }
+    assert!(lakes.world.accesses(1).is_empty(), "looking at a plan reads nobody");
+    for sql in [
+        "EXPLAIN ANALYZE SELECT 1",
+        "EXPLAIN VERBOSE SELECT 1",
+        "EXPLAIN FORMAT TREE SELECT 1",
+        "EXPLAIN DROP TABLE readings",
+    ] {
+        assert_ne!(code(&lakes, sql).await, "OK", "{sql}");
+    }
+}
+
+/// Why rows are missing is told in counts: how many are permitted, and small groups not at all; those who never spoke to the
+/// asker do not exist for it.
+#[tokio::test]
+async fn reasons_in_counts() {
+    let lakes = lakes(1_000_000);
+    let sql = "SELECT reason, people FROM consent.explain() ORDER BY 1";
+    assert_eq!(rows(&lakes, sql).await, ["permitted|10"]);
+    lakes.world.revoke();
+    assert_eq!(rows(&lakes, sql).await, ["closed by the person|NULL", "permitted|9"]);
+    assert_eq!(rows(&lakes, "SELECT count(*) FROM consent.explain").await, ["2"]);
+    for sql in
+        ["SELECT * FROM consent.explain(1)", "SELECT * FROM explain()", "SELECT * FROM other.explain()"]
+    {
+        assert_ne!(code(&lakes, sql).await, "OK", "{sql}");
+    }
 }
 
 /// Sums per minute and hour are made of visible rows only; a grant of one minute gives sums and not one raw row;

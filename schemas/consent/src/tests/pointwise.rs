@@ -1,7 +1,7 @@
 //! Property: compiled spans say the same as `decide`, at every point where the answer can change, over random states.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
@@ -10,7 +10,10 @@ use schemas_identity::{Body, Did};
 use schemas_signals::{Registry, SignalSet};
 
 use super::world::{World, owned};
-use crate::{Decision, Point, Request, Resolution, Span, Use, compile, decide, horizon, named_subjects};
+use crate::{
+    Decision, Point, Reason, Request, Resolution, Span, Use, compile, decide, explain, horizon,
+    named_subjects,
+};
 
 const PEOPLE: [&str; 2] = ["anna", "ben"];
 const ASKERS: [&str; 3] = ["rita", "cleo", "anna"];
@@ -169,6 +172,7 @@ fn compare(world: &mut World, request: &Request) -> Result<(), TestCaseError> {
     let principal = request.principal;
     prop_assert!(spans.iter().all(|span| named.contains(&span.subject) || span.subject == principal));
     let (mut permits, mut denied) = (0_u32, 0_u32);
+    let mut closest: BTreeMap<Did, Option<Reason>> = BTreeMap::new();
     for device in DEVICES.map(|device| world.device(device)) {
         for ts_us in (-1..=2 * INSTANTS + 30).chain([i64::MIN, i64::MAX]) {
             let wearer = world.register.binding_at(device, ts_us).map(|binding| binding.subject);
@@ -181,7 +185,9 @@ fn compare(world: &mut World, request: &Request) -> Result<(), TestCaseError> {
                 };
                 let at = Point { subject, device, signal, ts_us };
                 let found = by_spans(&spans, &subject, &at);
-                match decide(&world.state, &world.register, request, &at) {
+                let decision = decide(&world.state, &world.register, request, &at);
+                note(&mut closest, subject, decision, signal);
+                match decision {
                     Decision::Permit { grant } => {
                         permits += 1;
                         prop_assert_eq!(found.len(), 1, "{:?}", at);
@@ -196,11 +202,40 @@ fn compare(world: &mut World, request: &Request) -> Result<(), TestCaseError> {
         }
     }
     prop_assert_eq!(permits > 0, !spans.is_empty());
+    compare_reasons(world, request, &closest)?;
     SEEN.with_borrow_mut(|seen| {
         seen.permitting += u32::from(permits > 0);
         seen.mixed += u32::from(permits > 0 && denied > 0);
         seen.overlapping += u32::from(spans.iter().any(|one| spans.iter().any(|other| crosses(one, other))));
     });
+    Ok(())
+}
+
+/// Remembers the reason that came closest for a subject; nothing once a sample may be seen. Ids that no signal has do not
+/// count: there is no such sample.
+fn note(closest: &mut BTreeMap<Did, Option<Reason>>, subject: Did, decision: Decision, signal: u32) {
+    let found = match decision {
+        Decision::Permit { .. } => None,
+        Decision::Deny { reason: Reason::UnknownSignal } => return,
+        Decision::Deny { reason } => Some(reason),
+    };
+    assert!(Registry::builtin().by_id(signal).is_some());
+    let known = closest.entry(subject).or_insert(found);
+    *known = known.zip(found).map(|(known, found)| known.max(found));
+}
+
+/// `explain` says of each person the reason that came closest at any point, and nothing of those who may be seen.
+fn compare_reasons(
+    world: &mut World,
+    request: &Request,
+    closest: &BTreeMap<Did, Option<Reason>>,
+) -> Result<(), TestCaseError> {
+    let subjects: BTreeSet<Did> = PEOPLE.map(|name| world.did(name)).into();
+    let reasons = explain(&world.state, &world.register, request, &subjects);
+    for subject in &subjects {
+        let expected = closest.get(subject).copied().unwrap_or(Some(Reason::NotBound));
+        prop_assert_eq!(reasons.get(subject).copied(), expected);
+    }
     Ok(())
 }
 
