@@ -77,6 +77,14 @@ impl Book {
         self.fold(&sign_with_co(&body, ORIGIN, 0, nonce, &key(subject), &key(device)));
     }
 
+    /// A new device on a body.
+    fn bind_new(&mut self, subject: u8, device: u8) {
+        let pop = proof_of_possession(ORIGIN, &did(MAKER), &key(device));
+        let enrol = Enrol { device_key: did(device), model: String::new(), signals: vec![], pop };
+        self.say(MAKER, Body::Enrol(enrol));
+        self.bind(subject, device, None, None, false);
+    }
+
     fn role(&mut self, role: &str, members: &[u8]) {
         let members = members.iter().map(|seed| did(*seed)).collect();
         let (role, title) = (role.to_owned(), String::new());
@@ -338,6 +346,34 @@ fn catalogue() {
     let open: Vec<_> =
         studies.iter().map(|card| (card.study.as_str(), card.is_member, card.is_open)).collect();
     assert_eq!(open, [("heart", true, false), ("sleep", true, true)]);
+}
+
+/// The one who asks learns counts: exact of those who may be seen, none of small groups, and never what a person did.
+/// The person learns the statement.
+#[test]
+fn reasons_are_told_to_each_as_much_as_they_may_know() {
+    let mut book = Book::new();
+    for subject in 10..36_u8 {
+        book.bind_new(subject, 150 + subject);
+        let mut body = book.body(subject, GranteeKind::Party, did(RITA).to_string());
+        if subject < 23 {
+            body.purposes = vec!["TREAT".into()];
+        }
+        book.say(subject, Body::Grant(body));
+        if subject >= 24 {
+            book.revoke(subject);
+        }
+    }
+    let counts: Vec<(String, Option<u64>)> =
+        book.warrant(RITA, None).explain().into_iter().map(|count| (count.reason, count.people)).collect();
+    let told = |reason: &str, people| (reason.to_owned(), people);
+    let expected =
+        [told("permitted", Some(1)), told("closed by the person", Some(10)), told("other purpose", Some(15))];
+    assert_eq!(counts, expected);
+    let request = book.warrant(RITA, None).request().clone();
+    let why = book.consents.why(&did(24), &request);
+    assert!(why.spans.is_empty() && matches!(why.reason, Some(schemas_consent::Reason::Revoked { .. })));
+    assert_eq!(book.consents.why(&did(23), &request).reason, None);
 }
 
 /// A statement the fold refuses, and an epoch that does not rise, change nothing.

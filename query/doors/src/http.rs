@@ -1,4 +1,5 @@
-//! The HTTP door: `POST /v1/sql`, `GET /v1/manifests/{id}`, `GET /v1/catalog`, `GET /v1/me/accesses`.
+//! The HTTP door: `POST /v1/sql`, `GET /v1/manifests/{id}`, `GET /v1/catalog`, `GET /v1/me/accesses`,
+//! `GET /v1/me/why`.
 //! Identity comes from the bearer token alone; the headers `Vitalog-Study` and `Vitalog-Purpose` may repeat what
 //! the token says and never widen it.
 
@@ -6,6 +7,7 @@ mod reads;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod why;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +67,7 @@ pub fn router(state: DoorState) -> Router {
         .route("/v1/manifests/{id}", get(reads::manifest))
         .route("/v1/catalog", get(reads::catalog))
         .route("/v1/me/accesses", get(reads::accesses))
+        .route("/v1/me/why", get(why::why))
         .with_state(state)
 }
 

@@ -38,6 +38,11 @@ pub(crate) enum ConsentCommand {
         #[command(flatten)]
         client: ClientOptions,
     },
+    /// What somebody may see of me, by which of my statements, or why not.
+    #[command(
+        after_help = "Example: vitalog consent why --key p.pem --party did:key:z6Mk... --purpose HRESCH"
+    )]
+    Why(super::why::WhyArguments),
     /// My statements, newest last.
     List {
         /// The patient's private key.
@@ -284,6 +289,7 @@ pub(crate) fn run(command: &ConsentCommand) -> anyhow::Result<Exit> {
         ConsentCommand::Revoke { grant, key, client } => {
             receipt(client, &revoke(client, &key::read(key)?, grant)?)
         }
+        ConsentCommand::Why(arguments) => super::why::run(arguments),
         ConsentCommand::List { key, client } => list(key, client),
         ConsentCommand::Show { id, key, client } => show(id, key, client),
     }

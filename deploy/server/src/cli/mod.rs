@@ -23,6 +23,7 @@ mod replay;
 mod serve;
 mod sql;
 mod token;
+mod why;
 
 pub(crate) use output::{say, say_json};
 

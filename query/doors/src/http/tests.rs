@@ -189,6 +189,31 @@ async fn who_read_me() {
     assert_eq!(get(&world, &token, "/v1/me/accesses").await.1["accesses"], json!([]));
 }
 
+/// A person asks why somebody can see them, and gets the grant; after a revocation the revocation. Nobody else's answer can
+/// be had: it is always about the one who asks.
+#[tokio::test]
+async fn why_somebody_sees_me() {
+    let world = World::new();
+    let path = format!("/v1/me/why?party={}&purpose=HRESCH", world.did(1));
+    let (status, answer) = get(&world, &world.subject_token(), &path).await;
+    assert_eq!((status, &answer["reason"]), (StatusCode::OK, &Value::Null));
+    assert_eq!(answer["may_see"][0]["signals"], json!(["*"]));
+    assert_eq!(answer["may_see"][0]["by"], json!(world.granted.unwrap()));
+    let other = format!("/v1/me/why?party={}&purpose=TREAT", world.did(1));
+    let (_, answer) = get(&world, &world.subject_token(), &other).await;
+    assert_eq!((&answer["may_see"], &answer["reason"]["text"]), (&json!([]), &json!("other purpose")));
+    // The researcher asks about itself: it wears nothing.
+    let (_, answer) = get(&world, &world.token(Claims::default()), &path).await;
+    assert_eq!(answer["reason"]["text"], "device not worn");
+    world.revoke();
+    let (_, answer) = get(&world, &world.subject_token(), &path).await;
+    assert_eq!((&answer["may_see"], &answer["reason"]["text"]), (&json!([]), &json!("revoked")));
+    assert!(answer["reason"]["statement"].is_string());
+    for bad in ["party=x&purpose=HRESCH", "party=did:key:z6Mk&purpose=HRESCH", "purpose=HRESCH"] {
+        assert_eq!(get(&world, &world.subject_token(), &format!("/v1/me/why?{bad}")).await.0, 400, "{bad}");
+    }
+}
+
 /// Headers, body, and the status and code that must come of them.
 type Case<'a> = (Vec<(&'a str, &'a str)>, String, u16, &'a str);
 

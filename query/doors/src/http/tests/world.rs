@@ -47,7 +47,7 @@ impl Default for Claims {
 pub(super) struct World {
     pub state: DoorState,
     next: AtomicU64,
-    granted: Option<StatementId>,
+    pub granted: Option<StatementId>,
     _dir: TempDir,
 }
 
