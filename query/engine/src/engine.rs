@@ -23,6 +23,7 @@ use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::bounded::bounded;
 use crate::catalog;
 use crate::counts::Counts;
 use crate::error::EngineError;
@@ -42,6 +43,8 @@ use crate::walk;
 const PLAN_STACK_BYTES: usize = 64 * 1024 * 1024;
 /// Stack of the threads that evaluate expressions.
 const QUERY_STACK_BYTES: usize = 16 * 1024 * 1024;
+/// Queries running at once unless set otherwise.
+const QUERIES_MAX: usize = 8;
 /// Most threads blocked on files.
 const BLOCKING_THREADS_MAX: usize = 64;
 /// Batches between the plan and the reader of the result.
@@ -67,7 +70,8 @@ pub struct Options {
     pub bytes_max: u64,
     /// Parallel partitions.
     pub partitions: usize,
-    /// Threads that evaluate queries, for all of them together.
+    /// Threads that evaluate queries, for all of them together. As many as queries times partitions: where one query keeps
+    /// its threads busy, the operating system still shares the cores out among all of them.
     pub threads: usize,
     /// The present.
     pub clock: Clock,
@@ -87,14 +91,14 @@ impl Default for Options {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
-            queries_max: 8,
+            queries_max: QUERIES_MAX,
             queries_per_principal_max: 4,
             time_max: Duration::from_secs(120),
             memory_bytes_max: 512 * 1024 * 1024,
             rows_max: 100_000_000,
             bytes_max: 16 * 1024 * 1024 * 1024,
             partitions: cores.min(8),
-            threads: cores,
+            threads: QUERIES_MAX * cores.min(8),
             clock: Arc::new(system_clock),
         }
     }
@@ -243,6 +247,7 @@ impl Engine {
             studies: self.consents.catalog_studies(warrant.principal(), request.now_us),
             grants: self.consents.catalog_grants(warrant.principal(), request.now_us),
             clock: Arc::clone(&self.options.clock),
+            deadline: deadline.into_std(),
             partitions: self.options.partitions,
             memory_bytes: self.options.memory_bytes_max,
         };
@@ -282,6 +287,7 @@ struct PlanJob {
     studies: Vec<StudyCard>,
     grants: Vec<GrantCount>,
     clock: Clock,
+    deadline: std::time::Instant,
     partitions: usize,
     memory_bytes: usize,
 }
@@ -308,6 +314,8 @@ impl PlanJob {
             cut: AtomicBool::new(false),
             opened: Mutex::default(),
             clock: self.clock,
+            deadline: self.deadline,
+            gone: AtomicBool::new(false),
         });
         let (tables, reaches) = tables(&self.warrant, &shared, &admitted.relations).map_err(plan_error)?;
         // Nobody is read by looking at a plan.
@@ -326,7 +334,10 @@ impl PlanJob {
             .map_err(|_| EngineError::ReadOnly("refused by the planner's own options"))?;
         let plan = state.create_physical_plan(&logical).await.map_err(plan_error)?;
         walk::check(&plan)?;
-        let plan = if admitted.is_explain { shown::as_rows(&plan).map_err(plan_error)? } else { plan };
+        let plan = match admitted.is_explain {
+            true => shown::as_rows(&plan).map_err(plan_error)?,
+            false => bounded(plan, &access).map_err(plan_error)?,
+        };
         Ok(Planned { schema: plan.schema(), plan, context: state.task_ctx(), access })
     }
 }

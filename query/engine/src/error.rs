@@ -14,6 +14,8 @@ pub enum Limit {
     Depth,
     /// Tables, sub-queries or columns named.
     Relations,
+    /// Texts and patterns.
+    Texts,
 }
 
 /// Which bound of a running query was passed.
@@ -100,7 +102,7 @@ impl EngineError {
         match self {
             Self::ReadOnly(_) => "read only: one SELECT, WITH or VALUES query is accepted, nothing else",
             Self::Unsupported(_) => "the query uses a construct or function that is not available here",
-            Self::TooBig(_) => "the statement is too long or too deeply nested",
+            Self::TooBig(_) => "the statement, or a text in it, is too long or too deeply nested",
             Self::Syntax(_) => "the statement does not parse",
             Self::Plan(_) => "a table, column or function is unknown, or types do not fit",
             Self::Evaluation(_) => {

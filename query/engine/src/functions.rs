@@ -13,7 +13,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 /// Scalar functions: choice and nulls, time, numbers, and texts never longer than what goes in.
 const SCALAR: &str = "\
     coalesce greatest least nullif nvl nvl2 current_date date_bin date_part date_trunc from_unixtime \
-    make_date now to_char to_date to_timestamp to_timestamp_micros to_timestamp_millis to_timestamp_nanos \
+    make_date now to_date to_timestamp to_timestamp_micros to_timestamp_millis to_timestamp_nanos \
     to_timestamp_seconds to_unixtime abs acos acosh asin asinh atan atan2 atanh cbrt ceil cos cosh cot \
     degrees exp factorial floor gcd isnan iszero lcm ln log log10 log2 nanvl pi power radians round signum \
     sin sinh sqrt tan tanh trunc ascii bit_length btrim character_length contains ends_with left lower ltrim \

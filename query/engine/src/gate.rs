@@ -5,6 +5,8 @@
 //! expression evaluator recurse once per operator or bracket, and a stack overflow aborts the process.
 //! The tokens are the parser's own, so the two can never disagree on where a string or comment ends.
 
+mod texts;
+
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
@@ -18,6 +20,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::error::{EngineError, Limit};
+use texts::Texts;
 
 /// Longest accepted statement in bytes.
 pub const SQL_BYTES_MAX: usize = 64 * 1024;
@@ -31,6 +34,35 @@ pub const NESTING_MAX: usize = 40;
 pub const SET_OPERATIONS_MAX: u32 = 32;
 /// Most tables and sub-queries named in a statement.
 pub const RELATIONS_MAX: u32 = 16;
+
+/// Functions that may be asked for over a window.
+const WINDOWED: &[&str] = &[
+    "avg",
+    "bool_and",
+    "bool_or",
+    "count",
+    "cume_dist",
+    "dense_rank",
+    "first_value",
+    "lag",
+    "last_value",
+    "lead",
+    "max",
+    "mean",
+    "min",
+    "nth_value",
+    "ntile",
+    "percent_rank",
+    "rank",
+    "row_number",
+    "stddev",
+    "stddev_pop",
+    "stddev_samp",
+    "sum",
+    "var",
+    "var_pop",
+    "var_samp",
+];
 
 /// A statement that may be planned.
 #[derive(Debug)]
@@ -134,6 +166,7 @@ fn check_tokens(tokens: &[Token]) -> Result<(), EngineError> {
     let mut levels = vec![Level::default()];
     let mut count = 0_usize;
     let mut set_operations = 0_u32;
+    let mut texts = Texts::default();
     for token in tokens {
         if matches!(token, Token::Whitespace(_) | Token::EOF) {
             continue;
@@ -143,6 +176,7 @@ fn check_tokens(tokens: &[Token]) -> Result<(), EngineError> {
             return Err(EngineError::TooBig(Limit::Tokens));
         }
         refuse_token(token)?;
+        texts.count(token)?;
         if let Token::Word(word) = token
             && matches!(word.keyword, Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS)
         {
@@ -284,7 +318,13 @@ impl Visitor for Walk {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<EngineError> {
+        if let Err(refusal) = texts::check_pattern(expr) {
+            return ControlFlow::Break(refusal);
+        }
         match expr {
+            Expr::Function(call) if call.over.is_some() && !may_be_windowed(&call.name) => {
+                ControlFlow::Break(EngineError::Unsupported("that function over a window"))
+            }
             Expr::Array(_)
             | Expr::Struct { .. }
             | Expr::Dictionary(_)
@@ -294,6 +334,13 @@ impl Visitor for Walk {
             _ => ControlFlow::Continue(()),
         }
     }
+}
+
+/// Whether a function's value over a window is brought up to date in constant time per row. The others begin anew for every
+/// row, in one go that nothing interrupts.
+fn may_be_windowed(name: &ObjectName) -> bool {
+    let last = name.0.last().and_then(|part| part.as_ident());
+    last.is_some_and(|name| WINDOWED.contains(&name.value.to_lowercase().as_str()))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! | `functions`, `session`, `catalog`, `rollup` | the planner's world for one request |
 //! | `scan` | `ConsentScan`, the opaque leaf where consent is enforced |
 //! | `mask`, `narrow`, `files`, `reader`, `origins`, `columns`, `counts` | what the leaf is made of |
-//! | `walk` | the last look at a plan |
+//! | `walk`, `bounded` | the last look at a plan, and look-outs in what may work long |
 //! | `shown` | `EXPLAIN`: a plan over empty tables, as text |
 //! | [`running`], `record` | the stream, and its two records in the audit |
 //! | [`manifest`] | what an answer was made of |
@@ -16,6 +16,7 @@
 //! Absent on purpose: any way to reach a row without a [`query_consents::Warrant`]; EXPLAIN ANALYZE; settings; files
 //! or functions outside a closed list; raw tables registered with the planner.
 
+mod bounded;
 mod catalog;
 mod columns;
 mod counts;

@@ -77,6 +77,13 @@ impl Running {
     }
 }
 
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Operators that work long look at this; the channel's end they cannot see.
+        self.access.shared.gone.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Stream for Running {
     type Item = Result<RecordBatch, EngineError>;
 
@@ -181,6 +188,7 @@ impl Driver {
                 // Rows that are all in may still wait in an aggregate: the promise holds for them too.
                 None if !self.access.holds() => return Ending::Failed(EngineError::ConsentChanged),
                 None => return Ending::Complete,
+                Some(Err(_)) if self.sender.is_closed() => return self.gone(),
                 Some(Err(error)) => return Ending::Failed(self.classify(error)),
                 Some(Ok(batch)) => batch,
             };
@@ -234,6 +242,9 @@ impl Driver {
     fn classify(&self, error: DataFusionError) -> EngineError {
         if self.access.shared.cut.load(Ordering::SeqCst) || !self.access.holds() {
             return EngineError::ConsentChanged;
+        }
+        if Instant::now() >= self.deadline {
+            return EngineError::Timeout;
         }
         let detail = error.strip_backtrace();
         match error.find_root() {

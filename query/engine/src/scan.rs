@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -63,6 +64,10 @@ pub(crate) struct Shared {
     pub opened: Mutex<BTreeMap<String, String>>,
     /// The present, microseconds UTC: consent ends by time, too.
     pub clock: Clock,
+    /// When the query must have ended.
+    pub deadline: Instant,
+    /// Set once nobody waits for the rows any more.
+    pub gone: AtomicBool,
 }
 
 /// What one request may read at one resolution.
@@ -112,6 +117,20 @@ impl Access {
     pub(crate) fn holds(&self) -> bool {
         let mut used = self.reaches.iter().filter(|reach| reach.used.load(Ordering::SeqCst));
         used.all(|reach| reach.holds())
+    }
+
+    /// For operators that work long: whether to go on at all.
+    ///
+    /// # Errors
+    /// If consent ended, the time is over or the reader has gone. What kind of end it is, the driver sees for itself.
+    pub(crate) fn go_on(&self) -> Result<()> {
+        if !self.holds() {
+            return Err(consent_changed());
+        }
+        if self.shared.gone.load(Ordering::Relaxed) || Instant::now() >= self.shared.deadline {
+            return Err(DataFusionError::Execution("no longer wanted".to_owned()));
+        }
+        Ok(())
     }
 
     /// Of whom what the plan may read, for the record that comes before the first row.
