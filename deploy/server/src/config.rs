@@ -244,8 +244,12 @@ pub(crate) struct QueryConfig {
     pub(crate) timeout_seconds: u64,
     /// Rows of one answer.
     pub(crate) rows_max: u64,
+    /// Memory of one query.
+    pub(crate) query_memory_bytes_max: u64,
     /// Queries at once.
     pub(crate) concurrent_max: u64,
+    /// Queries at once of one party.
+    pub(crate) per_principal_max: u64,
 }
 
 /// What the process says about itself.
@@ -339,7 +343,14 @@ impl Default for LakeConfig {
 
 impl Default for QueryConfig {
     fn default() -> Self {
-        Self { memory_bytes_max: 1 << 30, timeout_seconds: 120, rows_max: 50_000_000, concurrent_max: 16 }
+        Self {
+            memory_bytes_max: 1 << 30,
+            query_memory_bytes_max: 1 << 28,
+            timeout_seconds: 120,
+            rows_max: 50_000_000,
+            concurrent_max: 128,
+            per_principal_max: 8,
+        }
     }
 }
 
@@ -493,6 +504,8 @@ impl Config {
             ("quarantine.key_unknown_bytes_max", self.quarantine.key_unknown_bytes_max, 1 << 18, 1 << 40),
             ("quarantine.decode_bytes_max", self.quarantine.decode_bytes_max, 1 << 18, 1 << 40),
             ("query.memory_bytes_max", self.query.memory_bytes_max, 1 << 24, 1 << 40),
+            ("query.query_memory_bytes_max", self.query.query_memory_bytes_max, 1 << 24, 1 << 40),
+            ("query.per_principal_max", self.query.per_principal_max, 1, 10_000),
             ("query.timeout_seconds", self.query.timeout_seconds, 1, 86_400),
             ("query.rows_max", self.query.rows_max, 1, u64::MAX),
             ("query.concurrent_max", self.query.concurrent_max, 1, 10_000),

@@ -12,6 +12,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::common::DataFusionError;
 use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SQLOptions;
 use parking_lot::Mutex;
@@ -30,6 +31,7 @@ use crate::error::EngineError;
 use crate::files::Footers;
 use crate::functions::Functions;
 use crate::gate;
+use crate::memory::Share;
 use crate::record::Request;
 use crate::rollup;
 use crate::running::{Driver, Running};
@@ -44,7 +46,9 @@ const PLAN_STACK_BYTES: usize = 64 * 1024 * 1024;
 /// Stack of the threads that evaluate expressions.
 const QUERY_STACK_BYTES: usize = 16 * 1024 * 1024;
 /// Queries running at once unless set otherwise.
-const QUERIES_MAX: usize = 8;
+const QUERIES_MAX: usize = 128;
+/// Most threads that evaluate queries.
+const THREADS_MAX: usize = 64;
 /// Most threads blocked on files.
 const BLOCKING_THREADS_MAX: usize = 64;
 /// Batches between the plan and the reader of the result.
@@ -62,16 +66,18 @@ pub struct Options {
     pub queries_per_principal_max: usize,
     /// Longest time from start to the last row taken.
     pub time_max: Duration,
-    /// Working memory, bytes.
+    /// Working memory of one query, bytes.
     pub memory_bytes_max: usize,
+    /// Working memory of all queries together, bytes.
+    pub memory_total_bytes_max: usize,
     /// Rows of a result.
     pub rows_max: u64,
     /// Bytes of a result in memory form.
     pub bytes_max: u64,
     /// Parallel partitions.
     pub partitions: usize,
-    /// Threads that evaluate queries, for all of them together. As many as queries times partitions: where one query keeps
-    /// its threads busy, the operating system still shares the cores out among all of them.
+    /// Threads that evaluate queries, for all of them together. Many more than cores: where one principal's queries
+    /// keep threads busy, the operating system still shares the cores out among all.
     pub threads: usize,
     /// The present.
     pub clock: Clock,
@@ -92,13 +98,14 @@ impl Default for Options {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
             queries_max: QUERIES_MAX,
-            queries_per_principal_max: 4,
+            queries_per_principal_max: 8,
             time_max: Duration::from_secs(120),
-            memory_bytes_max: 512 * 1024 * 1024,
+            memory_bytes_max: 256 * 1024 * 1024,
+            memory_total_bytes_max: 1024 * 1024 * 1024,
             rows_max: 100_000_000,
             bytes_max: 16 * 1024 * 1024 * 1024,
             partitions: cores.min(8),
-            threads: QUERIES_MAX * cores.min(8),
+            threads: (QUERIES_MAX * cores.min(8)).min(THREADS_MAX),
             clock: Arc::new(system_clock),
         }
     }
@@ -124,6 +131,7 @@ pub struct Engine {
     audit: Arc<Audit>,
     functions: Functions,
     footers: Arc<Footers>,
+    memory: Arc<GreedyMemoryPool>,
     admission: Admission,
     runtime: Option<Runtime>,
 }
@@ -162,6 +170,7 @@ impl Engine {
             .build()
             .map_err(|error| EngineError::Internal(error.to_string()))?;
         let admission = Admission::new(&options);
+        let memory = Arc::new(GreedyMemoryPool::new(options.memory_total_bytes_max));
         Ok(Self {
             options,
             tables,
@@ -169,6 +178,7 @@ impl Engine {
             audit,
             functions: Functions::allowed(),
             footers: Arc::default(),
+            memory,
             admission,
             runtime: Some(runtime),
         })
@@ -249,7 +259,7 @@ impl Engine {
             clock: Arc::clone(&self.options.clock),
             deadline: deadline.into_std(),
             partitions: self.options.partitions,
-            memory_bytes: self.options.memory_bytes_max,
+            memory: Share::new(self.options.memory_bytes_max, &self.memory),
         };
         let handle = self.handle()?;
         let (sender, receiver) = oneshot::channel();
@@ -289,7 +299,7 @@ struct PlanJob {
     clock: Clock,
     deadline: std::time::Instant,
     partitions: usize,
-    memory_bytes: usize,
+    memory: Share,
 }
 
 impl PlanJob {
@@ -321,8 +331,7 @@ impl PlanJob {
         // Nobody is read by looking at a plan.
         let reaches = if admitted.is_explain { Vec::new() } else { reaches };
         let access = Arc::new(Access { shared, reaches });
-        let world =
-            World { public: tables, small, partitions: self.partitions, memory_bytes: self.memory_bytes };
+        let world = World { public: tables, small, partitions: self.partitions, memory: self.memory };
         let state =
             world.session(&self.functions).map_err(|error| EngineError::Internal(error.to_string()))?;
         let logical = state.statement_to_plan(admitted.statement).await.map_err(plan_error)?;

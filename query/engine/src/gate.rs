@@ -5,7 +5,7 @@
 //! expression evaluator recurse once per operator or bracket, and a stack overflow aborts the process.
 //! The tokens are the parser's own, so the two can never disagree on where a string or comment ends.
 
-mod texts;
+pub mod texts;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`engine`] | the order of the steps; admission, planning thread |
 //! | `gate` | what a statement must be before it is planned |
-//! | `functions`, `session`, `catalog`, `rollup` | the planner's world for one request |
+//! | `functions`, `session`, `memory`, `catalog`, `rollup` | the planner's world for one request |
 //! | `scan` | `ConsentScan`, the opaque leaf where consent is enforced |
 //! | `mask`, `narrow`, `files`, `reader`, `origins`, `columns`, `counts` | what the leaf is made of |
 //! | `walk`, `bounded` | the last look at a plan, and look-outs in what may work long |
@@ -27,6 +27,7 @@ mod functions;
 pub mod gate;
 pub mod manifest;
 mod mask;
+mod memory;
 mod narrow;
 mod origins;
 mod reader;

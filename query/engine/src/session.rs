@@ -11,13 +11,13 @@ use datafusion::catalog::{
 use datafusion::common::Result;
 use datafusion::execution::SessionState;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionConfig;
 
 use crate::functions::Functions;
+use crate::memory::Share;
 use crate::reader::BATCH_ROWS_MAX;
 
 /// Catalogue and default schema as SQL names them.
@@ -32,8 +32,8 @@ pub(crate) struct World {
     pub small: Vec<(&'static str, &'static str, RecordBatch)>,
     /// Parallelism of one query.
     pub partitions: usize,
-    /// Working memory of one query, bytes.
-    pub memory_bytes: usize,
+    /// Working memory.
+    pub memory: Share,
 }
 
 impl World {
@@ -46,43 +46,47 @@ impl World {
             .with_batch_size(BATCH_ROWS_MAX)
             .with_target_partitions(self.partitions.max(1));
         config.options_mut().execution.collect_statistics = false;
-        let runtime = runtime(self.memory_bytes)?;
+        let catalogs = catalogs(self.public, self.small)?;
         let builder = SessionStateBuilder::new()
             .with_config(config)
-            .with_runtime_env(runtime)
-            .with_catalog_list(self.catalogs()?);
+            .with_runtime_env(runtime(self.memory)?)
+            .with_catalog_list(catalogs);
         Ok(functions.install(builder).build())
-    }
-
-    fn catalogs(self) -> Result<Arc<dyn CatalogProviderList>> {
-        let public = MemorySchemaProvider::new();
-        for (name, table) in self.public {
-            public.register_table(name.to_owned(), table)?;
-        }
-        let catalog = MemoryCatalogProvider::new();
-        catalog.register_schema(PUBLIC, Arc::new(public))?;
-        for (schema, name, rows) in self.small {
-            let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
-            let tables = match catalog.schema(schema) {
-                Some(tables) => tables,
-                None => {
-                    let tables: Arc<dyn SchemaProvider> = Arc::new(MemorySchemaProvider::new());
-                    catalog.register_schema(schema, Arc::clone(&tables))?;
-                    tables
-                }
-            };
-            tables.register_table(name.to_owned(), Arc::new(table))?;
-        }
-        let list = MemoryCatalogProviderList::new();
-        list.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
-        Ok(Arc::new(list))
     }
 }
 
+/// The names SQL may use.
+fn catalogs(
+    guarded: Vec<(&'static str, Arc<dyn TableProvider>)>,
+    small: Vec<(&'static str, &'static str, RecordBatch)>,
+) -> Result<Arc<dyn CatalogProviderList>> {
+    let public = MemorySchemaProvider::new();
+    for (name, table) in guarded {
+        public.register_table(name.to_owned(), table)?;
+    }
+    let catalog = MemoryCatalogProvider::new();
+    catalog.register_schema(PUBLIC, Arc::new(public))?;
+    for (schema, name, rows) in small {
+        let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
+        let tables = match catalog.schema(schema) {
+            Some(tables) => tables,
+            None => {
+                let tables: Arc<dyn SchemaProvider> = Arc::new(MemorySchemaProvider::new());
+                catalog.register_schema(schema, Arc::clone(&tables))?;
+                tables
+            }
+        };
+        tables.register_table(name.to_owned(), Arc::new(table))?;
+    }
+    let list = MemoryCatalogProviderList::new();
+    list.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
+    Ok(Arc::new(list))
+}
+
 /// Bounded memory, no spilling, no object store (the default would know the local file system).
-fn runtime(memory_bytes: usize) -> Result<Arc<RuntimeEnv>> {
+fn runtime(memory: Share) -> Result<Arc<RuntimeEnv>> {
     let runtime = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory_bytes)))
+        .with_memory_pool(Arc::new(memory))
         .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
         .build_arc()?;
     runtime.deregister_object_store(ObjectStoreUrl::local_filesystem().as_ref())?;

@@ -213,7 +213,12 @@ impl Run<'_> {
             let sender = scope.spawn(|| send(&self.corpus, &self.verdicts, way, (http, mqtt), &lanes));
             let since = Instant::now();
             while self.verdicts.answered() - before < kill_at && !sender.is_finished() {
-                ensure!(since.elapsed() < ROUND_MAX, "{kill_at} frames are not answered");
+                if since.elapsed() >= ROUND_MAX {
+                    // A small window on a busy machine is slow, and killed as it stands; silence is an error.
+                    let answered = self.verdicts.answered() - before;
+                    ensure!(answered > 0, "no answer within {ROUND_MAX:?} of {way:?}");
+                    break;
+                }
                 sleep(LOOK);
             }
             let is_loaded = !sender.is_finished();

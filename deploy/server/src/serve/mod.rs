@@ -232,7 +232,9 @@ fn open_query_side(
     let options = query_engine::Options {
         queries_max: usize::try_from(config.query.concurrent_max)?,
         time_max: Duration::from_secs(config.query.timeout_seconds),
-        memory_bytes_max: usize::try_from(config.query.memory_bytes_max)?,
+        queries_per_principal_max: usize::try_from(config.query.per_principal_max)?,
+        memory_bytes_max: usize::try_from(config.query.query_memory_bytes_max)?,
+        memory_total_bytes_max: usize::try_from(config.query.memory_bytes_max)?,
         rows_max: config.query.rows_max,
         ..query_engine::Options::default()
     };

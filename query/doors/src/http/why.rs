@@ -18,7 +18,7 @@ use super::DoorState;
 use crate::answer::Answer;
 
 /// Most spans in an answer; how many were left out is said.
-pub const SPANS_MAX: usize = 10_000;
+const SPANS_MAX: usize = 10_000;
 
 /// Who would ask, for what.
 #[derive(Deserialize)]

@@ -15,14 +15,24 @@ use crate::{Engine, Options, RunOptions, View};
 const ROWS: i64 = 5_000;
 /// Time a statement may take in these tests.
 const TIME_MAX: Duration = Duration::from_secs(2);
+/// The same where many share the cores.
+const TIME_MAX_SHARED: Duration = Duration::from_secs(60);
+/// Revocations of the test that makes them under load.
+const REVOCATIONS: usize = 4;
 
-fn engine(world: &World, dir: &TempDir) -> Engine {
+fn engine(world: &World, dir: &TempDir, time_max: Duration) -> Engine {
     let scalar = fixture::scalar_batch(&fixture::readings(&[1, 2], 0, ROWS));
     let small = fixture::lake(dir.path(), 1_000_000, |_, _| true);
     let file = fixture::write(dir.path(), "big.parquet", crate::FileKind::Scalar, &scalar, 50_000);
     let view = View { files: vec![file], tail_scalar: Vec::new(), tail_wave: Vec::new(), ..small };
-    let options =
-        Options { time_max: TIME_MAX, memory_bytes_max: 64 << 20, threads: 16, ..fixture::options() };
+    let options = Options {
+        time_max,
+        memory_bytes_max: 64 << 20,
+        threads: 16,
+        queries_max: 128,
+        queries_per_principal_max: 128,
+        ..fixture::options()
+    };
     Engine::new(options, Arc::new(Store(view)), Arc::clone(&world.consents), Arc::clone(&world.audit))
         .unwrap()
 }
@@ -132,7 +142,7 @@ const LONG: &[&str] = &[
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_statements_are_bounded() {
     let (world, dir) = (World::new(), TempDir::new().unwrap());
-    let engine = engine(&world, &dir);
+    let engine = engine(&world, &dir, TIME_MAX);
     let long = LONG.iter().map(|sql| (*sql, (*sql).to_owned()));
     let sized = [800, 100_000].into_iter().flat_map(of_size);
     for (class, sql) in sized.chain(long) {
@@ -161,7 +171,7 @@ async fn hostile_statements_are_bounded() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn others_are_answered_meanwhile() {
     let (world, dir) = (World::new(), TempDir::new().unwrap());
-    let engine = engine(&world, &dir);
+    let engine = engine(&world, &dir, TIME_MAX);
     let never =
         "SELECT count(*) FROM readings a JOIN readings b ON a.unit = b.unit AND a.value + b.value < 0";
     let endings = futures::future::join_all((0..4).map(|_| ending(&engine, &world, never)));
@@ -178,4 +188,49 @@ async fn others_are_answered_meanwhile() {
     };
     let (answered, ended) = futures::join!(answered, ended);
     assert!(answered < ended);
+}
+
+/// Guarantee (G7): with a hundred queries under way, what is asked once a revocation has returned shows nothing of the person,
+/// every time. How long that took is printed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_holds_under_load() {
+    let (world, dir) = (World::new(), TempDir::new().unwrap());
+    let engine = engine(&world, &dir, TIME_MAX_SHARED);
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let load = futures::future::join_all((0..100).map(|_| async {
+        let mut codes = Vec::new();
+        while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+            codes.push(
+                ending(&engine, &world, "SELECT device, avg(value) FROM readings GROUP BY device").await,
+            );
+        }
+        codes
+    }));
+    let revoking = async {
+        let mut took = Vec::new();
+        let rows = "SELECT count(*) AS n FROM readings WHERE device = '{1}' AND signal = 'heart_rate'";
+        for _ in 0..REVOCATIONS {
+            let revocation = world.revoke();
+            let begun = Instant::now();
+            assert_eq!(fixture::ask(&engine, &world, rows).await.unwrap()[1..], ["0"]);
+            took.push(begun.elapsed());
+            world.grant_again(revocation);
+            assert_eq!(fixture::ask(&engine, &world, rows).await.unwrap()[1..], ["5000"]);
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        took.sort();
+        took
+    };
+    let (codes, took) = futures::join!(load, revoking);
+    let codes: Vec<&str> = codes.into_iter().flatten().collect();
+    let count = |code: &str| codes.iter().filter(|known| **known == code).count();
+    println!(
+        "revoked to empty: median {:?}, longest {:?}; {} queries answered, {} broken off",
+        took[10],
+        took[19],
+        count("OK"),
+        count("CONSENT_CHANGED")
+    );
+    assert_eq!(count("OK") + count("CONSENT_CHANGED"), codes.len(), "{codes:?}");
+    assert!(count("OK") > 0 && count("CONSENT_CHANGED") > 0);
 }

@@ -129,9 +129,15 @@ impl World {
     }
 
     /// Person 1 changes their mind.
-    pub(crate) fn revoke(&self) {
+    pub(crate) fn revoke(&self) -> StatementId {
         let revoke = RevokeBody { subject: None, grant: RevokeTarget::All, prev: self.heads[1] };
-        self.say(&Body::Revoke(revoke), &key(1, 1));
+        self.say(&Body::Revoke(revoke), &key(1, 1))
+    }
+
+    /// Person 1 allows again, after that revocation.
+    pub(crate) fn grant_again(&self, revocation: StatementId) {
+        let Body::Grant(body) = grant(1, "raw", None) else { unreachable!() };
+        self.say(&Body::Grant(GrantBody { prev: Some(revocation), ..body }), &key(1, 1));
     }
 }
 

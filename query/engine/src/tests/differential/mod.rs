@@ -183,11 +183,9 @@ async fn statements_tell_nothing_of_hidden_rows() {
 async fn a_planted_leak_is_found() {
     let (honest, leaky) = (plain(permitted()), SessionContext::new());
     leaky.register_batch("everything", everything()).unwrap();
-    let visible = format!(
-        "CREATE VIEW readings AS SELECT * FROM everything WHERE device NOT IN ('{{10}}', '{{11}}') \
-         AND (device <> '{{0}}' OR ts < TIMESTAMP '2026-01-01T00:00:50Z')"
-    );
-    leaky.sql(&with_ids(&visible)).await.unwrap();
+    let visible = "CREATE VIEW readings AS SELECT * FROM everything WHERE device NOT IN ('{10}', '{11}') \
+                   AND (device <> '{0}' OR ts < TIMESTAMP '2026-01-01T00:00:50Z')";
+    leaky.sql(&with_ids(visible)).await.unwrap();
     let mut found = Vec::new();
     for seed in 0..600 {
         let statement = statement(seed);
