@@ -11,6 +11,7 @@ mod hostile;
 mod process;
 mod story;
 mod tidy;
+mod tokens;
 
 /// The clone this test was built from.
 pub(crate) fn workspace_root() -> PathBuf {

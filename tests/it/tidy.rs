@@ -101,7 +101,10 @@ fn neighbours(name: &str) -> &'static [&'static str] {
             "ingest-quarantine",
             "ingest-lake",
         ],
-        "query-doors" | "query-dashboard" => &["query-engine", "query-consents", "query-audit"],
+        "query-doors" | "query-dashboard" => {
+            &["query-engine", "query-consents", "query-tokens", "query-audit"]
+        }
+        "query-tokens" => &["query-consents"],
         "query-engine" => &["query-consents", "query-audit"],
         _ => &[],
     }

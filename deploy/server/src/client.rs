@@ -136,6 +136,15 @@ impl Server {
         answer(request.send_empty().with_context(|| self.unreachable())?)
     }
 
+    /// DELETE, with a bearer token.
+    pub(crate) fn delete_as(&self, path: &str, token: &str) -> anyhow::Result<Answer> {
+        let request = self
+            .agent(Some(REQUEST_SECONDS_MAX))?
+            .delete(self.address(path))
+            .header("authorization", format!("Bearer {token}"));
+        answer(request.call().with_context(|| self.unreachable())?)
+    }
+
     /// Runs a query and hands its headers and the body as a stream.
     pub(crate) fn sql(
         &self,

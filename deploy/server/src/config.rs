@@ -250,6 +250,13 @@ pub(crate) struct QueryConfig {
     pub(crate) concurrent_max: u64,
     /// Queries at once of one party.
     pub(crate) per_principal_max: u64,
+    /// Requests per second of one address that come with a token, ten times as many at once; 0 = no limit.
+    pub(crate) address_requests_per_second: u32,
+    /// Requests per second of one party, ten times as many at once; 0 = no limit.
+    pub(crate) party_requests_per_second: u32,
+    /// Refused tokens per second of one address, ten times as many at once; beyond it no token from there is looked at,
+    /// a good one neither. 0 = no limit.
+    pub(crate) address_refused_per_second: u32,
 }
 
 /// What the process says about itself.
@@ -343,6 +350,7 @@ impl Default for LakeConfig {
 
 impl Default for QueryConfig {
     fn default() -> Self {
+        let rates = query_doors::Rates::default();
         Self {
             memory_bytes_max: 1 << 30,
             query_memory_bytes_max: 1 << 28,
@@ -350,6 +358,9 @@ impl Default for QueryConfig {
             rows_max: 50_000_000,
             concurrent_max: 128,
             per_principal_max: 8,
+            address_requests_per_second: rates.address,
+            party_requests_per_second: rates.party,
+            address_refused_per_second: rates.refused,
         }
     }
 }
@@ -509,6 +520,19 @@ impl Config {
             ("query.timeout_seconds", self.query.timeout_seconds, 1, 86_400),
             ("query.rows_max", self.query.rows_max, 1, u64::MAX),
             ("query.concurrent_max", self.query.concurrent_max, 1, 10_000),
+            (
+                "query.address_requests_per_second",
+                u64::from(self.query.address_requests_per_second),
+                0,
+                1 << 20,
+            ),
+            ("query.party_requests_per_second", u64::from(self.query.party_requests_per_second), 0, 1 << 20),
+            (
+                "query.address_refused_per_second",
+                u64::from(self.query.address_refused_per_second),
+                0,
+                1 << 20,
+            ),
             ("shutdown_seconds", self.shutdown_seconds, 1, 600),
         ];
         for (key, value, least, most) in limits {

@@ -7,7 +7,7 @@
 //! DATA/keys/log.pem      signs checkpoints
 //! DATA/keys/operator.pem only with --dev
 //! DATA/keys/pseudonyms   32 random bytes, hex: keys the pseudonyms of studies
-//! DATA/{log,statements,wal,lake,audit}/
+//! DATA/{log,statements,wal,lake,audit,tokens}/
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -121,7 +121,7 @@ impl DataDir {
                 .map_err(io(&path))?;
         }
         Self::check_format(root)?;
-        for folder in ["keys", "log", "statements", "wal", "lake", "audit"] {
+        for folder in ["keys", "log", "statements", "wal", "lake", "audit", "tokens"] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(io(&path))?;
         }

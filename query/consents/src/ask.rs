@@ -90,6 +90,9 @@ pub enum Refusal {
     /// The asking key was revoked or replaced.
     #[error("the key is no longer in force")]
     KeyRevoked,
+    /// The token was revoked.
+    #[error("the token was revoked")]
+    TokenRevoked,
 }
 
 impl Refusal {
@@ -104,6 +107,7 @@ impl Refusal {
             Refusal::OtherStudy => "other-study",
             Refusal::StudyClosed => "study-closed",
             Refusal::KeyRevoked => "key-revoked",
+            Refusal::TokenRevoked => "token-revoked",
         }
     }
 }

@@ -15,6 +15,7 @@ use schemas_identity::{Body, Did, Register, Statement};
 use thiserror::Error;
 
 use crate::ask::{Ask, Refusal};
+use crate::ended::Ended;
 use crate::pseudonym::DeploymentSecret;
 use crate::warrant::Warrant;
 
@@ -53,6 +54,8 @@ pub(crate) enum Touched {
 pub(crate) struct Changes {
     epoch: AtomicU64,
     last: RwLock<HashMap<Touched, u64>>,
+    /// Tokens end apart from epochs: an epoch is a statement's.
+    pub(crate) ended: Ended,
 }
 
 impl Changes {
@@ -172,6 +175,16 @@ impl Consents {
         Arc::clone(&self.snapshot().consent)
     }
 
+    /// Tokens that ended before their time.
+    pub fn ended(&self) -> &Ended {
+        &self.changes.ended
+    }
+
+    /// Whether a party's key is neither rotated away nor revoked, as of now; cuts no snapshot for it.
+    pub fn is_live(&self, party: &Did) -> bool {
+        self.working.lock().register.is_live(party)
+    }
+
     /// Makes the warrant for a request: what it may see as of now. Without any grant it is empty, which is no error.
     pub fn warrant(&self, ask: Ask<'_>) -> Result<Warrant, Refusal> {
         let (principal, purpose, study) = ask.narrowed()?;
@@ -181,6 +194,10 @@ impl Consents {
         let snapshot = self.snapshot();
         if !snapshot.register.is_live(&principal) {
             return Err(Refusal::KeyRevoked);
+        }
+        // Asked again here: since the door looked at the token, its body took its time to arrive.
+        if self.changes.ended.is_ended(ask.token) {
+            return Err(Refusal::TokenRevoked);
         }
         if let Some(study) = study {
             study_open(&snapshot.register, study, &principal, ask.now_us)?;

@@ -24,8 +24,7 @@ pub struct Warrant {
     changes: Arc<Changes>,
     secret: DeploymentSecret,
     request: Request,
-    token_id: String,
-    token_end_us: i64,
+    token: Token,
     spans: Vec<Span>,
     subjects: BTreeSet<Did>,
     withheld: Vec<Did>,
@@ -33,6 +32,8 @@ pub struct Warrant {
     until_us: i64,
     /// The newest epoch at which nothing watched had changed.
     checked_epoch: AtomicU64,
+    /// The newest count of revoked tokens at which its own was not among them.
+    checked_ended: AtomicU64,
     /// Once stale, always stale.
     stale: AtomicBool,
 }
@@ -45,8 +46,7 @@ impl Warrant {
         request: Request,
         token: &Token,
     ) -> Warrant {
-        let token_end_us = token.exp_s.saturating_mul(1_000_000);
-        Warrant::compiled(snapshot, changes, secret, request, (token.jti.clone(), token_end_us))
+        Warrant::compiled(snapshot, changes, secret, request, token.clone())
     }
 
     fn compiled(
@@ -54,24 +54,25 @@ impl Warrant {
         changes: Arc<Changes>,
         secret: DeploymentSecret,
         request: Request,
-        (token_id, token_end_us): (String, i64),
+        token: Token,
     ) -> Warrant {
         let spans = compile(&snapshot.consent, &snapshot.register, &request);
         let subjects: BTreeSet<Did> = spans.iter().map(|span| span.subject).collect();
         let mut withheld = named_subjects(&snapshot.consent, &snapshot.register, &request);
         withheld.retain(|subject| !subjects.contains(subject));
+        let token_end_us = token.exp_s.saturating_mul(1_000_000);
         let until_us = horizon(&snapshot.consent, &snapshot.register, &request, &subjects).min(token_end_us);
         Warrant {
             watched: watched(&snapshot, &request, &spans),
             checked_epoch: AtomicU64::new(snapshot.epoch),
+            checked_ended: AtomicU64::new(0),
             stale: AtomicBool::new(false),
             withheld: withheld.into_iter().collect(),
             snapshot,
             changes,
             secret,
             request,
-            token_id,
-            token_end_us,
+            token,
             spans,
             subjects,
             until_us,
@@ -87,7 +88,7 @@ impl Warrant {
             Arc::clone(&self.changes),
             self.secret.clone(),
             request,
-            (self.token_id.clone(), self.token_end_us),
+            self.token.clone(),
         )
     }
 
@@ -108,7 +109,7 @@ impl Warrant {
 
     /// The token's id, for the audit record.
     pub fn token_id(&self) -> &str {
-        &self.token_id
+        &self.token.jti
     }
 
     /// The request it answers.
@@ -155,22 +156,27 @@ impl Warrant {
         }
     }
 
-    /// Whether nothing it rests on has changed. One atomic load as long as nobody anywhere said anything new.
+    /// Whether nothing it rests on has changed, its token included. Two atomic loads as long as nobody anywhere said
+    /// anything new or revoked a token.
     ///
     /// It knows statements, not time: see [`Warrant::until_us`].
     pub fn is_current(&self) -> bool {
-        let epoch = self.changes.epoch();
-        if epoch == self.checked_epoch.load(Ordering::Relaxed) {
+        let (epoch, ended) = (self.changes.epoch(), self.changes.ended.count());
+        if epoch == self.checked_epoch.load(Ordering::Relaxed)
+            && ended == self.checked_ended.load(Ordering::Relaxed)
+        {
             return true;
         }
         if self.stale.load(Ordering::Relaxed) {
             return false;
         }
-        if self.changes.since(self.snapshot.epoch, self.watched.iter()) {
+        let is_touched = self.changes.since(self.snapshot.epoch, self.watched.iter());
+        if is_touched || self.changes.ended.is_ended(&self.token) {
             self.stale.store(true, Ordering::Relaxed);
             return false;
         }
         self.checked_epoch.fetch_max(epoch, Ordering::Relaxed);
+        self.checked_ended.fetch_max(ended, Ordering::Relaxed);
         true
     }
 

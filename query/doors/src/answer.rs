@@ -7,8 +7,8 @@ use http::{HeaderValue, StatusCode, header};
 use query_engine::EngineError;
 use serde_json::json;
 
-/// Seconds a client is told to wait before it asks again.
-const RETRY_AFTER_S: &str = "1";
+/// Seconds a client is told to wait before it asks again, where nothing says more.
+const RETRY_AFTER_S: u32 = 1;
 
 /// A refusal on its way to a client.
 #[derive(Debug)]
@@ -17,12 +17,13 @@ pub struct Answer {
     code: &'static str,
     message: &'static str,
     detail: String,
-    is_retryable: bool,
+    /// Seconds after which asking again may help, if it may.
+    retry_after_s: Option<u32>,
 }
 
 impl Answer {
     fn new(status: StatusCode, code: &'static str, message: &'static str) -> Self {
-        Self { status, code, message, detail: String::new(), is_retryable: false }
+        Self { status, code, message, detail: String::new(), retry_after_s: None }
     }
 
     /// No credential, or one that is not good: one text for every reason.
@@ -83,8 +84,23 @@ impl Answer {
     pub fn unavailable(detail: impl ToString) -> Self {
         let mut answer =
             Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "not available now").because(detail);
-        answer.is_retryable = true;
+        answer.retry_after_s = Some(RETRY_AFTER_S);
         answer
+    }
+
+    /// More requests, or more refused tokens, than one sender may make.
+    #[must_use]
+    pub fn too_fast(retry_after_s: u32, by: &'static str) -> Self {
+        let mut answer = Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", "too many requests: wait");
+        answer.retry_after_s = Some(retry_after_s);
+        answer.because(by)
+    }
+
+    /// No room for another revocation of this kind.
+    #[must_use]
+    pub fn too_many_revocations(detail: impl ToString) -> Self {
+        let message = "too many revocations are in force: revoke all tokens at once (`*`), or the key itself";
+        Self::new(StatusCode::CONFLICT, "TOO_MANY_REVOCATIONS", message).because(detail)
     }
 
     fn because(mut self, detail: impl ToString) -> Self {
@@ -109,7 +125,7 @@ impl From<&EngineError> for Answer {
             _ => StatusCode::BAD_REQUEST,
         };
         let mut answer = Self::new(status, error.code(), error.public()).because(error);
-        answer.is_retryable = error.is_retryable();
+        answer.retry_after_s = error.is_retryable().then_some(RETRY_AFTER_S);
         answer
     }
 }
@@ -131,8 +147,8 @@ impl IntoResponse for Answer {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.is_retryable {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

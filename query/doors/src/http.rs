@@ -1,5 +1,5 @@
-//! The HTTP door: `POST /v1/sql`, `GET /v1/manifests/{id}`, `GET /v1/catalog`, `GET /v1/me/accesses`,
-//! `GET /v1/me/why`.
+//! The HTTP door: `POST /v1/sql`, `GET /v1/manifests/{id}`, `GET /v1/catalog`, `GET /v1/me/accesses`, `GET /v1/me/why`,
+//! `GET /v1/tokens`, `DELETE /v1/tokens/{jti}`.
 //! Identity comes from the bearer token alone; the headers `Vitalog-Study` and `Vitalog-Purpose` may repeat what
 //! the token says and never widen it.
 
@@ -7,29 +7,30 @@ mod reads;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod why;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use http::{HeaderMap, HeaderName, header};
 use query_audit::Audit;
 use query_consents::{Consents, Refusal};
 use query_engine::{Clock, Engine, Manifests};
+use query_tokens::Tokens;
 use schemas_identity::token::Token;
 
 use crate::answer::Answer;
+use crate::limits::{Limiter, limited};
 use crate::metrics::Metrics;
 
 /// Largest request body, bytes: the longest statement with every character escaped.
 pub const BODY_BYTES_MAX: usize = 512 * 1024;
 /// Longest time a body may take to arrive.
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(10);
-/// Longest accepted token, bytes.
-const TOKEN_BYTES_MAX: usize = 4 * 1024;
 /// Carries the id of the result's manifest.
 const MANIFEST: HeaderName = HeaderName::from_static("vitalog-manifest");
 const STUDY: HeaderName = HeaderName::from_static("vitalog-study");
@@ -46,8 +47,10 @@ pub struct DoorState {
     pub audit: Arc<Audit>,
     /// Keeps manifests.
     pub manifests: Manifests,
-    /// This deployment's log origin: what a token's `aud` must be.
-    pub origin: Arc<str>,
+    /// Says which tokens may be used.
+    pub tokens: Arc<Tokens>,
+    /// Says how often.
+    pub limiter: Arc<Limiter>,
     /// The present.
     pub clock: Clock,
     /// Counters.
@@ -56,32 +59,41 @@ pub struct DoorState {
 
 impl std::fmt::Debug for DoorState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DoorState").field("origin", &self.origin).finish_non_exhaustive()
+        f.debug_struct("DoorState").field("tokens", &self.tokens).finish_non_exhaustive()
     }
 }
 
 /// The routes of the query side.
 pub fn router(state: DoorState) -> Router {
-    Router::new()
+    let (limiter, metrics) = (state.limiter.clone(), state.metrics.clone());
+    let routes = Router::new()
         .route("/v1/sql", post(sql::ask))
         .route("/v1/manifests/{id}", get(reads::manifest))
         .route("/v1/catalog", get(reads::catalog))
         .route("/v1/me/accesses", get(reads::accesses))
         .route("/v1/me/why", get(why::why))
-        .with_state(state)
+        .route("/v1/tokens", get(tokens::list))
+        .route("/v1/tokens/{jti}", delete(tokens::revoke))
+        .with_state(state);
+    limited(routes, limiter, metrics)
 }
 
 impl DoorState {
-    /// Who asks, by the bearer token.
+    /// Who asks, by the bearer token; one request of theirs.
     fn authenticate(&self, headers: &HeaderMap) -> Result<Token, Answer> {
         let value = only(headers, &header::AUTHORIZATION)?.ok_or_else(|| Answer::unauthorized("no token"))?;
         let (scheme, token) =
             value.split_once(' ').ok_or_else(|| Answer::unauthorized("no bearer scheme"))?;
-        if !scheme.eq_ignore_ascii_case("bearer") || token.len() > TOKEN_BYTES_MAX {
+        if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(Answer::unauthorized("not a bearer token"));
         }
         let now_s = (self.clock)().div_euclid(1_000_000);
-        Token::parse(token.trim(), &self.origin, now_s).map_err(Answer::unauthorized)
+        let token = self.tokens.admit(token.trim(), now_s).map_err(Answer::unauthorized)?;
+        if let Err(fast) = self.limiter.party(&token.iss, Instant::now()) {
+            self.metrics.limited.with_label_values(&[fast.by]).inc();
+            return Err(Answer::too_fast(fast.retry_after_s, fast.by));
+        }
+        Ok(token)
     }
 }
 
@@ -98,7 +110,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
 /// A refused warrant, for the outside.
 fn refused(refusal: Refusal) -> Answer {
     match refusal {
-        Refusal::Expired | Refusal::KeyRevoked => Answer::unauthorized(refusal),
+        Refusal::Expired | Refusal::KeyRevoked | Refusal::TokenRevoked => Answer::unauthorized(refusal),
         _ => Answer::forbidden(refusal),
     }
 }

@@ -6,12 +6,15 @@
 //! | [`http`] | the routes, `POST /v1/sql` among them |
 //! | [`encode`] | result formats: NDJSON, CSV, Arrow stream, Parquet |
 //! | [`answer`] | errors as clients see them: constant texts and a correlation id |
+//! | [`limits`] | requests per address and party, refused tokens per address |
 //! | [`metrics`] | counters |
 
 pub mod answer;
 pub mod encode;
 pub mod http;
+pub mod limits;
 pub mod metrics;
 
 pub use http::{DoorState, router};
+pub use limits::{Limiter, Rates};
 pub use metrics::Metrics;

@@ -11,6 +11,12 @@ pub struct Metrics {
     pub bytes: IntCounter,
     /// Seconds from request to last byte.
     pub seconds: Histogram,
+    /// Requests that came too fast, by what was too fast: `address`, `party` or `refused`.
+    pub limited: IntCounterVec,
+    /// Requests whose token was refused.
+    pub refused: IntCounter,
+    /// Revocations of tokens, single ones and all at once.
+    pub revoked: IntCounter,
 }
 
 impl Metrics {
@@ -28,9 +34,19 @@ impl Metrics {
             HistogramOpts::new("vitalog_query_seconds", "seconds from request to last byte")
                 .buckets(vec![0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0]),
         )?;
+        let limited = IntCounterVec::new(
+            Opts::new("vitalog_query_limited_total", "requests that came too fast"),
+            &["by"],
+        )?;
+        let refused =
+            IntCounter::new("vitalog_query_tokens_refused_total", "requests whose token was refused")?;
+        let revoked = IntCounter::new("vitalog_query_tokens_revoked_total", "revocations of tokens")?;
+        registry.register(Box::new(limited.clone()))?;
+        registry.register(Box::new(refused.clone()))?;
+        registry.register(Box::new(revoked.clone()))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(bytes.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
-        Ok(Self { requests, bytes, seconds })
+        Ok(Self { requests, bytes, seconds, limited, refused, revoked })
     }
 }

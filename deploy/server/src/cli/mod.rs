@@ -85,8 +85,10 @@ enum Command {
         after_help = "Example: vitalog consent grant --key p.pem --to did:key:z6Mk... --signals vitals --purpose HRESCH"
     )]
     Consent(consent::ConsentCommand),
-    /// Sign a token to ask with; print it.
-    #[command(after_help = "Example: T=$(vitalog token --key researcher.pem --purpose HRESCH)")]
+    /// Sign a token to ask with and print it; list and revoke those that were used.
+    #[command(
+        after_help = "Examples:\n  T=$(vitalog token --key researcher.pem --purpose HRESCH)\n  vitalog token list --key researcher.pem\n  vitalog token revoke '*' --key researcher.pem"
+    )]
     Token(token::TokenArguments),
     /// Ask in SQL.
     #[command(

@@ -1,13 +1,14 @@
-//! `vitalog token`: a bearer token signed by the asker's own key; the server stores no password.
+//! `vitalog token`: a bearer token signed by the asker's own key; the server stores no password. `list` and `revoke`: what
+//! the server saw used of them, and their end before their time.
 
 use std::path::PathBuf;
 
-use anyhow::bail;
-use clap::{Args, ValueEnum};
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand, ValueEnum};
 use schemas_identity::token::{Scope, Token, issue};
 use serde_json::json;
 
-use super::{key, say, say_json};
+use super::{ClientOptions, key, say, say_json};
 use crate::Exit;
 use crate::client::now_s;
 
@@ -35,14 +36,45 @@ impl From<TokenScope> for Scope {
     }
 }
 
+/// What else than making one.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Tokens of a key that were used: for what, when last, and whether they are revoked.
+    #[command(after_help = "Example: vitalog token list --key researcher.pem")]
+    List(OwnerOptions),
+    /// End tokens before their time: one by its id, or `*` for all issued until now.
+    #[command(
+        after_help = "Examples:\n  vitalog token revoke 5f0c... --key researcher.pem\n  vitalog token revoke '*' --key researcher.pem"
+    )]
+    Revoke {
+        /// The token's id (`jti`), or `*`.
+        jti: String,
+        #[command(flatten)]
+        owner: OwnerOptions,
+    },
+}
+
+/// Whose tokens.
 #[derive(Debug, Args)]
-pub(crate) struct TokenArguments {
-    /// Private key of whoever asks.
+pub(crate) struct OwnerOptions {
+    /// Private key that signed the tokens, or the one that replaced it.
     #[arg(long)]
     key: PathBuf,
+    #[command(flatten)]
+    client: ClientOptions,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct TokenArguments {
+    #[command(subcommand)]
+    command: Option<TokenCommand>,
+    /// Private key of whoever asks.
+    #[arg(long, required = true)]
+    key: Option<PathBuf>,
     /// Purpose of use, an HL7 v3 ActReason code such as TREAT, CAREMGT, HRESCH, PUBHLTH, PATRQT.
-    #[arg(long)]
-    purpose: String,
+    #[arg(long, required = true)]
+    purpose: Option<String>,
     /// Study in whose name is asked.
     #[arg(long)]
     study: Option<String>,
@@ -77,17 +109,73 @@ pub(crate) fn seconds(text: &str) -> Result<i64, String> {
 }
 
 pub(crate) fn run(arguments: &TokenArguments) -> anyhow::Result<Exit> {
+    match &arguments.command {
+        None => make(arguments),
+        Some(TokenCommand::List(owner)) => list(owner),
+        Some(TokenCommand::Revoke { jti, owner }) => revoke(jti, owner),
+    }
+}
+
+fn list(owner: &OwnerOptions) -> anyhow::Result<Exit> {
+    let key = key::read(&owner.key)?;
+    let server = &owner.client.server;
+    let answer = server.get("/v1/tokens", Some(&server.own_token(&key, "PATRQT", Scope::Sql)?))?;
+    if answer.status != 200 {
+        return Err(answer.refusal());
+    }
+    if owner.client.json {
+        say_json(&answer.body);
+        return Ok(Exit::Done);
+    }
+    for token in answer.body["tokens"].as_array().into_iter().flatten() {
+        let plain = |name: &str| token[name].as_str().unwrap_or("-").to_owned();
+        say(format!(
+            "{}  {}  scope {}  purpose {}  study {}  first used {}  last used {}  expires {}",
+            plain("jti"),
+            if token["revoked"] == true { "revoked" } else { "live" },
+            plain("scope"),
+            plain("purpose"),
+            plain("study"),
+            plain("first_used"),
+            plain("last_used"),
+            plain("expires"),
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+fn revoke(jti: &str, owner: &OwnerOptions) -> anyhow::Result<Exit> {
+    // It becomes a part of the path; ids that the command line makes are hex.
+    if jti != "*" && !jti.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte)) {
+        bail!("an id of letters, digits and `-_.~` is needed, or `*`");
+    }
+    let key = key::read(&owner.key)?;
+    let server = &owner.client.server;
+    let token = server.own_token(&key, "PATRQT", Scope::Sql)?;
+    let answer = server.delete_as(&format!("/v1/tokens/{jti}"), &token)?;
+    if answer.status != 200 {
+        return Err(answer.refusal());
+    }
+    if owner.client.json {
+        say_json(&answer.body);
+    } else {
+        say(format!("revoked {jti}"));
+    }
+    Ok(Exit::Done)
+}
+
+fn make(arguments: &TokenArguments) -> anyhow::Result<Exit> {
     if arguments.ttl < 1 || arguments.ttl > TTL_SECONDS_MAX {
         bail!("--ttl must be between 1s and 24h");
     }
-    let key = key::read(&arguments.key)?;
+    let key = key::read(arguments.key.as_deref().context("--key is needed")?)?;
     let mut id = [0u8; 16];
     getrandom::fill(&mut id).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     let issued_s = now_s();
     let token = Token {
         iss: key.public().did(),
         jti: hex::encode(id),
-        purpose: arguments.purpose.clone(),
+        purpose: arguments.purpose.clone().context("--purpose is needed")?,
         study: arguments.study.clone(),
         scope: arguments.scope.into(),
         iat_s: issued_s,

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use ingest_intake::Allowed;
 use ingest_intake::mqtt::{Admittance, Credentials, Gatekeeper};
 use ingest_statements::Statements;
-use schemas_identity::token::{Scope, Token};
+use query_tokens::Tokens;
+use schemas_identity::token::Scope;
 use schemas_identity::{Did, ShortId};
 
 use crate::client::now_s;
@@ -17,7 +18,7 @@ use crate::client::now_s;
 /// Checks MQTT credentials: the password is a token with scope `publish`, or there is a certificate.
 pub(crate) struct TokenGatekeeper {
     pub(crate) statements: Arc<Statements>,
-    pub(crate) origin: String,
+    pub(crate) tokens: Arc<Tokens>,
     /// `--dev`: anonymous connections may publish for every device; frames are signed anyway.
     pub(crate) is_dev: bool,
 }
@@ -42,7 +43,7 @@ impl Gatekeeper for TokenGatekeeper {
         let party = match (credentials.password, credentials.certificate) {
             (Some(password), _) => {
                 let text = std::str::from_utf8(password).map_err(drop)?;
-                let token = Token::parse(text, &self.origin, now_s()).map_err(drop)?;
+                let token = self.tokens.admit(text, now_s()).map_err(drop)?;
                 if token.scope != Scope::Publish {
                     return Err(());
                 }

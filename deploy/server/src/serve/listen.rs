@@ -44,7 +44,7 @@ fn connection_builder(headers_within: Duration) -> Builder<TokioExecutor> {
     builder
 }
 
-/// One connection's routes: each request carries its sender's address.
+/// One connection's routes: each request carries its sender's address, in the type that either side knows.
 #[derive(Clone)]
 struct Routes {
     app: Router,
@@ -62,6 +62,8 @@ impl hyper::service::Service<hyper::Request<hyper::body::Incoming>> for Routes {
         self.has_asked.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(self.peer));
+        // The query side does not know the intake's type.
+        request.extensions_mut().insert(ConnectInfo(self.peer.0));
         self.app.clone().call(request)
     }
 }

@@ -20,14 +20,16 @@ use ingest_verify::hashes::SideBySide;
 use query_audit::Audit;
 use query_consents::Consents;
 use query_doors::http::DoorState;
+use query_doors::{Limiter, Rates};
 use query_engine::{Engine, Manifests};
+use query_tokens::Tokens;
 use schemas_evidence::Ledger;
 use schemas_identity::statement::{Body, Maker, sign};
 use schemas_identity::{Did, SecretKey};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::now_us;
+use crate::client::{now_s, now_us};
 use crate::config::{Config, Listen};
 use crate::datadir::{DataDir, write_durable};
 
@@ -41,6 +43,8 @@ mod routes;
 mod tables;
 mod verification;
 
+/// Uses of tokens that a crash may lose.
+const TOKENS_KEPT_EVERY: Duration = Duration::from_secs(1);
 /// Time for a TLS handshake.
 const HANDSHAKE_SECONDS: u64 = 10;
 /// Seed of the maker that `--dev` registers; public on purpose, worthless outside `--dev`.
@@ -106,7 +110,9 @@ impl Server {
         .await??;
         let pipeline = rooms.pipeline.clone();
         let stop = CancellationToken::new();
-        let (addresses, doors) = open_doors(config, is_dev, rooms, &data, &stop).await?;
+        let keeping = tokio::spawn(keep_tokens(rooms.door.tokens.clone(), stop.clone()));
+        let (addresses, mut doors) = open_doors(config, is_dev, rooms, &data, &stop).await?;
+        doors.push(keeping);
         for (name, listen) in [("postgres", &config.listen.postgres), ("flight", &config.listen.flight)] {
             if *listen != Listen::Off {
                 tracing::warn!(door = name, "this door is not built yet and stays closed");
@@ -126,6 +132,24 @@ impl Server {
         let pipeline = self.pipeline.lock().take();
         if let Some(pipeline) = pipeline {
             let _ = tokio::task::spawn_blocking(move || pipeline.stop()).await;
+        }
+    }
+}
+
+/// Writes which tokens were used, forgets those that are over; once more at the end.
+async fn keep_tokens(tokens: Arc<Tokens>, stop: CancellationToken) {
+    let mut is_last = false;
+    while !is_last {
+        tokio::select! {
+            () = stop.cancelled() => is_last = true,
+            () = tokio::time::sleep(TOKENS_KEPT_EVERY) => {}
+        }
+        let tokens = tokens.clone();
+        // Revocations are written by themselves, so a failure here loses a list at most; the next round tries again.
+        match tokio::task::spawn_blocking(move || tokens.keep(now_s())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "uses of tokens are not written"),
+            Err(error) => tracing::error!(%error, "uses of tokens are not written"),
         }
     }
 }
@@ -238,6 +262,8 @@ fn open_query_side(
         rows_max: config.query.rows_max,
         ..query_engine::Options::default()
     };
+    let tokens = Tokens::open(&data.folder("tokens"), &config.origin, consents.clone(), now_s())
+        .context("cannot open the tokens")?;
     let engine = Engine::new(options, tables, consents.clone(), audit.clone())
         .map_err(|error| anyhow::anyhow!("cannot start the query engine: {error:?}"))?;
     Ok(DoorState {
@@ -245,7 +271,12 @@ fn open_query_side(
         consents,
         audit,
         manifests: Manifests::open(data.folder("audit").join("manifests"))?,
-        origin: config.origin.as_str().into(),
+        tokens: Arc::new(tokens),
+        limiter: Arc::new(Limiter::new(Rates {
+            address: config.query.address_requests_per_second,
+            party: config.query.party_requests_per_second,
+            refused: config.query.address_refused_per_second,
+        })),
         clock: Arc::new(now_us),
         metrics: query_doors::Metrics::new(metrics)?,
     })
@@ -277,7 +308,7 @@ async fn open_doors(
         addresses.mqtt = Some(listener.local_addr()?);
         let gatekeeper = gatekeeper::TokenGatekeeper {
             statements: rooms.statements.clone(),
-            origin: config.origin.clone(),
+            tokens: rooms.door.tokens.clone(),
             is_dev,
         };
         let mut options = MqttOptions::new(intake_metrics.clone());
@@ -298,7 +329,7 @@ async fn open_doors(
         addresses.http = Some(listener.local_addr()?);
         let mut options = frames_http::HttpOptions::new(intake_metrics);
         options.body_bytes_max = usize::try_from(config.intake.body_bytes_max)?;
-        let app = http_routes(config, is_dev, rooms, data, options)?;
+        let app = http_routes(is_dev, rooms, data, options)?;
         let connections_max = usize::try_from(config.intake.http_connections_max)?;
         let (within, stop) = (listen::HEADERS_WITHIN, stop.clone());
         doors.push(match tls_files {
@@ -315,7 +346,6 @@ async fn open_doors(
 }
 
 fn http_routes(
-    config: &Config,
     is_dev: bool,
     rooms: Rooms,
     data: &DataDir,
@@ -332,15 +362,15 @@ fn http_routes(
         log_directory: data.folder("log"),
         statements_total: routes::statement_counter(&rooms.metrics)?,
         metrics: rooms.metrics,
-        origin: config.origin.clone(),
+        tokens: rooms.door.tokens.clone(),
         is_dev,
         is_ready: AtomicBool::new(false),
         is_healthy: Box::new(move || pipeline.lock().as_ref().is_some_and(Pipeline::is_healthy)),
     });
     shared.is_ready.store(true, Ordering::Release);
     Ok(frames_http::router(rooms.admission, options)
+        .merge(routes::router(shared, rooms.door.limiter.clone(), rooms.door.metrics.clone()))
         .merge(query_doors::http::router(rooms.door))
-        .merge(routes::router(shared))
         .fallback(frames_http::not_found))
 }
 

@@ -15,6 +15,8 @@ use ingest_lake::Lake;
 use ingest_pipeline::{Desk, Standings};
 use ingest_statements::{Receipt, Statements};
 use prometheus::{Encoder, IntCounterVec, Opts, TextEncoder};
+use query_doors::Limiter;
+use query_tokens::Tokens;
 use schemas_evidence::Ledger;
 use schemas_identity::token::Token;
 use schemas_identity::{Statement, StatementId};
@@ -41,7 +43,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: prometheus::Registry,
     /// Statements answered, by code.
     pub(crate) statements_total: IntCounterVec,
-    pub(crate) origin: String,
+    /// Says which tokens may be used, as on the query side.
+    pub(crate) tokens: Arc<Tokens>,
     pub(crate) is_dev: bool,
     pub(crate) is_ready: AtomicBool,
     pub(crate) is_healthy: Box<dyn Fn() -> bool + Send + Sync>,
@@ -57,20 +60,28 @@ pub(crate) fn statement_counter(registry: &prometheus::Registry) -> prometheus::
     Ok(counter)
 }
 
-pub(crate) fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
+/// Who comes with a token is charged to `limiter` as on the query side; the log and the probes are for everybody.
+pub(crate) fn router(
+    shared: Arc<Shared>,
+    limiter: Arc<Limiter>,
+    door_metrics: query_doors::Metrics,
+) -> Router {
+    let with_token = Router::new()
         .route("/v1/statements", post(submit).get(list))
         .route("/v1/statements/{id}", get(show))
         .route("/v1/devices", get(devices::answer))
         .route("/v1/quarantine", get(quarantine::show))
         .route("/v1/quarantine/replay", post(quarantine::replay))
         .route("/v1/evidence", get(evidence::answer))
+        .with_state(shared.clone());
+    Router::new()
         .route("/log/{*path}", get(log_file))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .layer(DefaultBodyLimit::max(STATEMENT_BYTES_MAX))
         .with_state(shared)
+        .merge(query_doors::limits::limited(with_token, limiter, door_metrics))
+        .layer(DefaultBodyLimit::max(STATEMENT_BYTES_MAX))
 }
 
 pub(crate) fn problem(status: StatusCode, code: &str, message: &str) -> Response {
@@ -84,8 +95,7 @@ pub(crate) fn unauthorized() -> Response {
 impl Shared {
     pub(crate) fn token(&self, headers: &HeaderMap) -> Option<Token> {
         let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
-        let token = Token::parse(text, &self.origin, now_s()).ok()?;
-        self.statements.register().is_live(&token.iss).then_some(token)
+        self.tokens.admit(text, now_s()).ok()
     }
 }
 

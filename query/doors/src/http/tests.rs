@@ -1,5 +1,6 @@
 //! Tests of the HTTP door: identity, narrowing, formats, manifests, errors as clients see them.
 
+mod principals;
 mod world;
 
 use std::io::{Read, Write};
@@ -113,7 +114,7 @@ async fn bad_tokens() {
         Some("Basic dXNlcjpwYXNz".to_owned()),
         Some("Bearer".to_owned()),
         Some("Bearer x.y.z".to_owned()),
-        Some(format!("Bearer {}", "a".repeat(TOKEN_BYTES_MAX + 1))),
+        Some(format!("Bearer {}", "a".repeat(query_tokens::TOKEN_BYTES_MAX + 1))),
         Some(format!("Bearer {elsewhere}")),
         Some(format!("Bearer {expired}")),
     ] {

@@ -11,6 +11,7 @@ use prometheus::Registry;
 use query_audit::Audit;
 use query_consents::Consents;
 use query_engine::{Engine, Manifests, Options, Tables, TablesError, View};
+use query_tokens::Tokens;
 use schemas_evidence::MemoryLedger;
 use schemas_identity::statement::{
     Bind, Devices, Enrol, Grantee, GranteeKind, Maker, RevokeBody, RevokeTarget,
@@ -22,6 +23,7 @@ use schemas_signals::columns::scalar_schema;
 use tempfile::TempDir;
 
 use super::super::DoorState;
+use crate::limits::{Limiter, Rates};
 use crate::metrics::Metrics;
 
 const ORIGIN: &str = "test.example/log";
@@ -35,11 +37,20 @@ pub(super) struct Claims {
     pub study: Option<&'static str>,
     pub scope: Scope,
     pub seconds_left: i64,
+    pub jti: &'static str,
 }
 
 impl Default for Claims {
     fn default() -> Self {
-        Self { key: 1, origin: ORIGIN, purpose: "HRESCH", study: None, scope: Scope::Sql, seconds_left: 600 }
+        Self {
+            key: 1,
+            origin: ORIGIN,
+            purpose: "HRESCH",
+            study: None,
+            scope: Scope::Sql,
+            seconds_left: 600,
+            jti: "t1",
+        }
     }
 }
 
@@ -116,12 +127,16 @@ impl World {
         let options = Options { partitions: 2, threads: 2, clock: Arc::clone(&clock), ..Options::default() };
         let engine =
             Engine::new(options, Arc::new(Store(view)), Arc::clone(&consents), Arc::clone(&audit)).unwrap();
+        let tokens = Tokens::open(&dir.path().join("tokens"), ORIGIN, consents.clone(), NOW_S).unwrap();
+        // Tests ask as fast as they can; those about limits say which.
+        let no_limits = Rates { address: 0, party: 0, refused: 0 };
         let state = DoorState {
             engine: Arc::new(engine),
             consents,
+            tokens: Arc::new(tokens),
+            limiter: Arc::new(Limiter::new(no_limits)),
             audit,
             manifests: Manifests::open(dir.path().join("manifests")).unwrap(),
-            origin: ORIGIN.into(),
             clock,
             metrics: Metrics::new(&Registry::new()).unwrap(),
         };
@@ -181,7 +196,7 @@ impl World {
     pub(super) fn token(&self, claims: Claims) -> String {
         let token = Token {
             iss: self.did(claims.key),
-            jti: "t1".into(),
+            jti: claims.jti.into(),
             purpose: claims.purpose.into(),
             study: claims.study.map(str::to_owned),
             scope: claims.scope,

@@ -1,0 +1,48 @@
+//! The check that every door makes: form, signature, audience, time, the key, revocation. One function, so that no door
+//! can forget a part of it.
+
+use schemas_identity::token::{Token, TokenError};
+use thiserror::Error;
+
+use crate::Tokens;
+
+/// Longest accepted token, bytes.
+pub const TOKEN_BYTES_MAX: usize = 4 * 1024;
+
+/// Why a token is not admitted. Outsiders are told one constant text; this is for the operator's log.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NotAdmitted {
+    /// Longer than any token.
+    #[error("longer than {TOKEN_BYTES_MAX} bytes")]
+    TooLong,
+    /// Not a valid token of this deployment now.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Its key was revoked or replaced.
+    #[error("the key is no longer in force")]
+    KeyRevoked,
+    /// It was revoked.
+    #[error("the token was revoked")]
+    Revoked,
+}
+
+impl Tokens {
+    /// The token of a text, if it may be used now (seconds since 1970); its use is noted. Does no I/O.
+    ///
+    /// # Errors
+    /// If it may not be used, whatever the reason; nothing is noted then, so strangers cannot fill anything with it.
+    pub fn admit(&self, text: &str, now_s: i64) -> Result<Token, NotAdmitted> {
+        if text.len() > TOKEN_BYTES_MAX {
+            return Err(NotAdmitted::TooLong);
+        }
+        let token = Token::parse(text, &self.origin, now_s)?;
+        if !self.consents.is_live(&token.iss) {
+            return Err(NotAdmitted::KeyRevoked);
+        }
+        if self.consents.ended().is_ended(&token) {
+            return Err(NotAdmitted::Revoked);
+        }
+        self.seen.lock().note(&token, now_s);
+        Ok(token)
+    }
+}
