@@ -216,6 +216,8 @@ mod tests {
         let a = token(1, "a", 10);
         ended.end(&Ending::One { iss: a.iss, jti: "a".into(), forget_s: 110 });
         ended.end(&Ending::Issued { iss: a.iss, until_s: 5, forget_s: 50 });
+        ended.forget(50);
+        assert_eq!(ended.issued_until_s(&a.iss), Some(5));
         ended.forget(110);
         assert!(ended.is_ended(&a));
         assert_eq!(ended.issued_until_s(&a.iss), None);

@@ -60,14 +60,15 @@ pub(crate) fn statement_counter(registry: &prometheus::Registry) -> prometheus::
     Ok(counter)
 }
 
-/// Who comes with a token is charged to `limiter` as on the query side; the log and the probes are for everybody.
+/// Who comes with a token is charged to `limiter` as on the query side; statements are signed by themselves, and the log
+/// and the probes are for everybody.
 pub(crate) fn router(
     shared: Arc<Shared>,
     limiter: Arc<Limiter>,
     door_metrics: query_doors::Metrics,
 ) -> Router {
     let with_token = Router::new()
-        .route("/v1/statements", post(submit).get(list))
+        .route("/v1/statements", get(list))
         .route("/v1/statements/{id}", get(show))
         .route("/v1/devices", get(devices::answer))
         .route("/v1/quarantine", get(quarantine::show))
@@ -75,6 +76,7 @@ pub(crate) fn router(
         .route("/v1/evidence", get(evidence::answer))
         .with_state(shared.clone());
     Router::new()
+        .route("/v1/statements", post(submit))
         .route("/log/{*path}", get(log_file))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
