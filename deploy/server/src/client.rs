@@ -107,6 +107,16 @@ impl Server {
         answer(request.call().with_context(|| self.unreachable())?)
     }
 
+    /// GET with a bearer token in one media type, which must be a kind of JSON.
+    pub(crate) fn get_as(&self, path: &str, token: &str, accept: &str) -> anyhow::Result<Answer> {
+        let request = self
+            .agent(Some(REQUEST_SECONDS_MAX))?
+            .get(self.address(path))
+            .header("accept", accept)
+            .header("authorization", format!("Bearer {token}"));
+        answer(request.call().with_context(|| self.unreachable())?)
+    }
+
     /// GET of bytes; an error status becomes an error.
     pub(crate) fn get_bytes(&self, path: &str, token: Option<&str>) -> anyhow::Result<Vec<u8>> {
         let mut request = self.agent(Some(REQUEST_SECONDS_MAX))?.get(self.address(path));

@@ -10,6 +10,7 @@
 //! | [`audit`] | the component: group commit |
 //! | `loading` | opening: rebuilds the index, brings records and log together |
 //! | [`report`] | what one subject may see of all this |
+//! | `withdrawn` | which of it was released before a grant was taken back |
 //! | `check` | every record against its commitment in the log |
 //!
 //! ```text
@@ -34,12 +35,13 @@ mod loading;
 pub mod normalise;
 mod record;
 pub mod report;
+mod withdrawn;
 
 pub use audit::{Audit, Opened, Options, Receipt};
 pub use check::Finding;
 pub use entry::{Completion, Intent, Outcome, Refused, Scope};
 pub use error::AuditError;
-pub use report::{Access, Page, Report, Seen};
+pub use report::{Access, Page, Report, Seen, Withdrawn};
 
 #[cfg(test)]
 mod tests;

@@ -33,7 +33,7 @@ impl Default for Page {
 }
 
 /// One page of a subject's accesses, oldest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The accesses.
     pub accesses: Vec<Access>,
@@ -41,6 +41,8 @@ pub struct Report {
     pub newest: u64,
     /// Running numbers that should be there and are not, as inclusive ranges: records were lost or removed.
     pub missing: Vec<(u64, u64)>,
+    /// Queries and results of anybody that the log names and that have no record here. Whom they concerned is lost too.
+    pub lost: u64,
     /// What to pass as [`Page::after`] for the next page; nothing if this is the last.
     pub next: Option<u64>,
 }
@@ -78,6 +80,17 @@ pub struct Access {
     pub log_index: Option<u64>,
     /// The same of its completion.
     pub result_index: Option<u64>,
+    /// The revocation that came after it: what was released is not called back. See [`Report::settle`].
+    pub withdrawn: Option<Withdrawn>,
+}
+
+/// A revocation of a grant that covers an earlier access.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Withdrawn {
+    /// Id of the revocation.
+    pub statement: String,
+    /// Its place in the log, after the access.
+    pub log_index: u64,
 }
 
 /// How an access ended, to its subject.
@@ -109,6 +122,8 @@ impl From<Outcome> for Seen {
     }
 }
 
+/// What stands in the place of a name that only the recipient claims: a report is no letterbox for its text.
+pub(crate) const UNRECOGNISED: &str = "unrecognised";
 /// Why a subject of a query's withheld list was refused.
 const WITHHELD: &str = "no grant in force";
 
@@ -119,7 +134,7 @@ impl Audit {
         let (records, newest, missing) = {
             let index = self.index.read();
             let Some(trail) = index.trails.get(name.as_str()) else {
-                return Ok(Report { accesses: Vec::new(), newest: 0, missing: Vec::new(), next: None });
+                return Ok(Report { lost: self.lost(), ..Report::default() });
             };
             let skipped = usize::try_from(page.after).unwrap_or(usize::MAX).min(trail.records.len());
             // One more than fits, to know whether there is a next page.
@@ -139,7 +154,11 @@ impl Audit {
             accesses.extend(access);
         }
         let next = (read_records < records.len()).then_some(page.after + read_records as u64);
-        Ok(Report { accesses, newest, missing, next })
+        Ok(Report { accesses, newest, missing, lost: self.lost(), next })
+    }
+
+    fn lost(&self) -> u64 {
+        self.opened().lost.len() as u64
     }
 
     /// A subject's part of one record, and how many bytes were read for it.
@@ -204,6 +223,10 @@ fn find(counted: &[Counted], subject: &str) -> Option<u64> {
     counted.iter().find(|(name, _)| name == subject).map(|(_, count)| *count)
 }
 
+fn known_purpose(purpose: String) -> String {
+    if schemas_consent::terms::is_purpose(&purpose) { purpose } else { UNRECOGNISED.to_owned() }
+}
+
 fn of_scope(number: u64, scope: &ScopeRecord, asked: Asked, started_us: i64) -> Access {
     Access {
         signals: scope.signals.clone(),
@@ -227,7 +250,7 @@ fn blank(number: u64, asked: Asked, started_us: i64) -> Access {
     Access {
         number,
         recipient: asked.recipient,
-        purpose: asked.purpose,
+        purpose: known_purpose(asked.purpose),
         study: asked.study,
         started_us,
         ended_us: None,
@@ -240,5 +263,6 @@ fn blank(number: u64, asked: Asked, started_us: i64) -> Access {
         epoch: asked.epoch,
         log_index: None,
         result_index: None,
+        withdrawn: None,
     }
 }

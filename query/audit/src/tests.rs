@@ -317,6 +317,29 @@ fn files_pages_and_lock() {
     assert!(matches!(gone, Err(AuditError::Corrupt { .. })));
 }
 
+/// A person whose records are all there reads that nothing is lost; when files went, every report says how many records
+/// of anybody the log still names.
+#[test]
+fn lost_records_are_told_to_everybody() {
+    let (dir, ledger) = (TempDir::new().unwrap(), Watched::new());
+    let audit = open(&dir, &ledger);
+    audit.refused(refused(&[1])).unwrap();
+    assert_eq!((report(&audit, 1).lost, report(&audit, 4).lost), (0, 0));
+    drop(audit);
+    fs::remove_file(first_file(&dir)).unwrap();
+    let audit = open(&dir, &ledger);
+    assert_eq!((report(&audit, 1).lost, report(&audit, 4).lost), (1, 1));
+}
+
+/// A purpose that is none reaches nobody's report as text.
+#[test]
+fn made_up_purposes_are_not_shown() {
+    let (dir, ledger) = (TempDir::new().unwrap(), Watched::new());
+    let audit = open(&dir, &ledger);
+    audit.refused(Refused { purpose: "call me".into(), ..refused(&[1]) }).unwrap();
+    assert_eq!(report(&audit, 1).accesses[0].purpose, "unrecognised");
+}
+
 /// A file that is not ours is refused, whatever it is.
 #[test]
 fn foreign_files_are_refused() {

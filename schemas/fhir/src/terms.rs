@@ -3,7 +3,7 @@
 
 use schemas_identity::Did;
 use schemas_identity::time::format_rfc3339_us;
-use schemas_signals::{Registry, Signal};
+use schemas_signals::Signal;
 use serde_json::{Value, json};
 
 /// The media type of a resource in JSON.

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use schemas_identity::statement::Body;
 use schemas_identity::token::Scope;
-use schemas_identity::{SecretKey, StatementId};
+use schemas_identity::{SecretKey, Statement, StatementId};
 use serde_json::{Map, Value, json};
 
 use super::{ClientOptions, key, say, say_json};
@@ -44,10 +44,14 @@ pub(crate) enum ConsentCommand {
     )]
     Why(super::why::WhyArguments),
     /// My statements, newest last.
+    #[command(after_help = "Example: vitalog consent list --key p.pem --format fhir > consents.json")]
     List {
         /// The patient's private key.
         #[arg(long)]
         key: PathBuf,
+        /// How to print them; `fhir` is a FHIR R4 Bundle of Consent, made here from what was signed.
+        #[arg(long, value_enum, default_value_t = ListFormat::Text)]
+        format: ListFormat,
         #[command(flatten)]
         client: ClientOptions,
     },
@@ -61,6 +65,16 @@ pub(crate) enum ConsentCommand {
         #[command(flatten)]
         client: ClientOptions,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ListFormat {
+    /// A line for each statement.
+    Text,
+    /// The server's list, as `--json`.
+    Json,
+    /// A FHIR R4 Bundle.
+    Fhir,
 }
 
 #[derive(Debug, Args)]
@@ -253,14 +267,18 @@ pub(crate) fn revoke(client: &ClientOptions, key: &SecretKey, grant: &str) -> an
     })
 }
 
-fn list(key: &Path, client: &ClientOptions) -> anyhow::Result<Exit> {
+fn list(key: &Path, format: ListFormat, client: &ClientOptions) -> anyhow::Result<Exit> {
     let key = key::read(key)?;
     let token = client.server.own_token(&key, "PATRQT", Scope::Sql)?;
     let answer = client.server.get("/v1/statements", Some(&token))?;
     if answer.status != 200 {
         return Err(answer.refusal());
     }
-    if client.json {
+    if format == ListFormat::Fhir {
+        say_json(&bundle(&answer.body, &client.server.aud)?);
+        return Ok(Exit::Done);
+    }
+    if client.json || format == ListFormat::Json {
         say_json(&answer.body);
         return Ok(Exit::Done);
     }
@@ -269,6 +287,20 @@ fn list(key: &Path, client: &ClientOptions) -> anyhow::Result<Exit> {
         say(format!("{}  {:8}  {}", text("id"), text("kind"), text("summary")));
     }
     Ok(Exit::Done)
+}
+
+/// Grants and denies as FHIR. Made here and not by the server: each statement is verified and mapped as it was signed, so
+/// the server's own reading of it has no say.
+fn bundle(list: &Value, aud: &str) -> anyhow::Result<Value> {
+    if list["skipped"].as_u64().unwrap_or(0) > 0 {
+        bail!("the server left {} statements out of its list", list["skipped"]);
+    }
+    let mut statements = Vec::new();
+    for listed in list["statements"].as_array().context("the server's list has no statements")? {
+        let jws = listed["jws"].as_str().context("a statement of the list is not as signed")?;
+        statements.push(Statement::parse(jws, aud).with_context(|| format!("statement {}", listed["id"]))?);
+    }
+    Ok(schemas_fhir::collection(schemas_fhir::consents(&statements)?))
 }
 
 fn show(id: &str, key: &Path, client: &ClientOptions) -> anyhow::Result<Exit> {
@@ -290,7 +322,7 @@ pub(crate) fn run(command: &ConsentCommand) -> anyhow::Result<Exit> {
             receipt(client, &revoke(client, &key::read(key)?, grant)?)
         }
         ConsentCommand::Why(arguments) => super::why::run(arguments),
-        ConsentCommand::List { key, client } => list(key, client),
+        ConsentCommand::List { key, format, client } => list(key, *format, client),
         ConsentCommand::Show { id, key, client } => show(id, key, client),
     }
 }
@@ -299,4 +331,33 @@ fn state(arguments: &GrantArguments, kind: &str) -> anyhow::Result<Exit> {
     let key = key::read(&arguments.key)?;
     let fields = fields(arguments, &key.public().did().to_string())?;
     receipt(&arguments.client, &grant_fields(&arguments.client, &key, kind, &fields)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas_identity::statement::sign;
+
+    use super::*;
+
+    /// Guarantee: the bundle says what was signed, whatever the server says of it beside; a forged signature ends it, and
+    /// so does a list that is not whole.
+    #[test]
+    fn bundles_come_from_signatures() {
+        let (key, aud) = (SecretKey::from_seed(&[1; 32]), "example.org/log");
+        let did = key.public().did();
+        let fields = json!({"subject": did, "grantee": {"kind": "role", "value": "clinician"}, "signals": ["eda"],
+                            "purposes": ["TREAT"]});
+        let body = Body::from_fields("grant", fields.as_object().unwrap().clone()).unwrap();
+        let jws = sign(&body, aud, 0, [0; 16], &key);
+        let list = |jws: &str, skipped: u64| json!({"statements": [{"id": "x", "kind": "deny", "fields": {}, "jws": jws}], "skipped": skipped});
+        let made = bundle(&list(&jws, 0), aud).unwrap();
+        assert_eq!(made["entry"][0]["resource"]["provision"]["type"], "permit");
+        assert_eq!(made["entry"][0]["resource"]["provision"]["code"][0]["coding"][0]["code"], "eda");
+        let forged = sign(&body, aud, 0, [0; 16], &SecretKey::from_seed(&[2; 32]));
+        let cut = jws.rfind('.').unwrap();
+        let forged = format!("{}{}", &jws[..cut], &forged[forged.rfind('.').unwrap()..]);
+        assert!(bundle(&list(&forged, 0), aud).is_err());
+        assert!(bundle(&list(&jws, 0), "other.example/log").is_err());
+        assert!(bundle(&list(&jws, 1), aud).is_err());
+    }
 }

@@ -109,7 +109,9 @@ enum Command {
     )]
     Prove(prove::ProveArguments),
     /// Who read my data, why, when, which signals, how many rows; and who was refused.
-    #[command(after_help = "Example: vitalog access-report --key p.pem")]
+    #[command(
+        after_help = "Examples:\n  vitalog access-report --key p.pem\n  vitalog access-report --key p.pem --format fhir > bundle.json\nExit code 3 means that records are missing."
+    )]
     AccessReport(accesses::AccessReportArguments),
     /// Re-read every file, recompute every root, check the log; name what is wrong.
     #[command(after_help = "Example: vitalog audit --data ./data")]

@@ -1,10 +1,13 @@
-//! The small reads: manifests, the catalogue, and who read me. None of them shows a reading.
+//! The small reads: manifests, the catalogue, and who read me, as our own JSON or as FHIR R4. None of them shows a reading.
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
+use query_audit::{Access, Report, Seen};
 use query_engine::ManifestError;
+use schemas_fhir::{Ended, Listing, Withdrawal, searchset, terms};
+use schemas_identity::Did;
 use schemas_identity::token::Scope;
 use schemas_signals::Registry;
 use schemas_signals::columns::readings_schema;
@@ -122,6 +125,70 @@ pub(super) async fn accesses(
     let audit = state.audit.clone();
     let report =
         tokio::task::spawn_blocking(move || audit.report(&subject, page)).await.map_err(Answer::internal)?;
-    let report = report.map_err(Answer::unavailable)?;
-    Ok(private(serde_json::to_value(report).map_err(Answer::internal)?))
+    let mut report = report.map_err(Answer::unavailable)?;
+    report.settle(&subject, &state.consents.consent(), &register);
+    if !wants_fhir(&headers) {
+        return Ok(private(serde_json::to_value(report).map_err(Answer::internal)?));
+    }
+    let mut response = private(bundle(&report, &subject, &state.origin, page));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(FHIR));
+    Ok(response)
+}
+
+/// The media type of a FHIR answer, with its version.
+const FHIR: &str = "application/fhir+json; fhirVersion=4.0";
+
+/// Whether the request asks for FHIR by name; whoever takes anything gets our own JSON.
+fn wants_fhir(headers: &HeaderMap) -> bool {
+    let listed = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut media = listed.flat_map(|list| list.split(',')).filter_map(|item| item.split(';').next());
+    media.any(|media| media.trim().eq_ignore_ascii_case(terms::MEDIA_TYPE))
+}
+
+/// A page of a report as a bundle.
+fn bundle(report: &Report, subject: &Did, origin: &str, page: query_audit::Page) -> Value {
+    let address = |after: u64| format!("/v1/me/accesses?after={after}&limit={}", page.limit);
+    searchset(&Listing {
+        subject,
+        observer: origin,
+        accesses: report.accesses.iter().map(|access| seen(access, subject)).collect(),
+        newest: report.newest,
+        missing: &report.missing,
+        lost: report.lost,
+        this: address(page.after),
+        next: report.next.map(address),
+    })
+}
+
+fn seen<'a>(access: &'a Access, subject: &'a Did) -> schemas_fhir::Access<'a> {
+    schemas_fhir::Access {
+        subject,
+        recipient: &access.recipient,
+        purpose: &access.purpose,
+        study: access.study.as_deref(),
+        number: access.number,
+        started_us: access.started_us,
+        ended_us: access.ended_us,
+        signals: &access.signals,
+        from_us: access.from_us,
+        to_us: access.to_us,
+        rows: access.rows,
+        repeats: None,
+        ended: match access.outcome {
+            Seen::Released => Ended::Released,
+            Seen::Error => Ended::Error,
+            Seen::Cancelled => Ended::Cancelled,
+            Seen::Revoked => Ended::Revoked,
+            Seen::AssumeAllWasRead => Ended::Unknown,
+            Seen::Refused => Ended::Refused,
+        },
+        reason: access.reason.as_deref(),
+        epoch: access.epoch,
+        log_index: access.log_index,
+        result_index: access.result_index,
+        withdrawn: access
+            .withdrawn
+            .as_ref()
+            .map(|withdrawn| Withdrawal { statement: &withdrawn.statement, log_index: withdrawn.log_index }),
+    }
 }

@@ -1,5 +1,6 @@
 //! Tests of the HTTP door: identity, narrowing, formats, manifests, errors as clients see them.
 
+mod accesses;
 mod principals;
 mod world;
 

@@ -12,7 +12,7 @@ use query_audit::Audit;
 use query_consents::Consents;
 use query_engine::{Engine, Manifests, Options, Tables, TablesError, View};
 use query_tokens::Tokens;
-use schemas_evidence::MemoryLedger;
+use schemas_evidence::{Entry, Ledger, MemoryLedger};
 use schemas_identity::statement::{
     Bind, Devices, Enrol, Grantee, GranteeKind, Maker, RevokeBody, RevokeTarget,
 };
@@ -59,6 +59,8 @@ pub(super) struct World {
     pub state: DoorState,
     next: AtomicU64,
     pub granted: Option<StatementId>,
+    /// The one log of statements and accesses.
+    ledger: Arc<MemoryLedger>,
     _dir: TempDir,
 }
 
@@ -112,8 +114,9 @@ impl World {
     pub(super) fn with_rows(count: usize) -> Self {
         let dir = TempDir::new().unwrap();
         let consents = Arc::new(Consents::new(ORIGIN, vec![key(4).public().did()], &[7; 32]));
-        let audit = Audit::open(dir.path().join("audit"), Arc::new(MemoryLedger::new(ORIGIN))).unwrap();
-        let audit = Arc::new(audit);
+        let ledger = Arc::new(MemoryLedger::new(ORIGIN));
+        let log: Arc<dyn Ledger> = ledger.clone();
+        let audit = Arc::new(Audit::open(dir.path().join("audit"), log).unwrap());
         let device = key(3).public().short_id();
         let view = View {
             log_size: 3,
@@ -140,7 +143,7 @@ impl World {
             clock,
             metrics: Metrics::new(&Registry::new()).unwrap(),
         };
-        let mut world = Self { state, next: AtomicU64::new(1), granted: None, _dir: dir };
+        let mut world = Self { state, next: AtomicU64::new(1), granted: None, ledger, _dir: dir };
         world.settle();
         world
     }
@@ -188,8 +191,9 @@ impl World {
 
     fn fold(&self, text: &str) -> StatementId {
         let statement = Statement::parse(text, ORIGIN).unwrap();
-        let index = self.next.fetch_add(1, Ordering::SeqCst);
-        self.state.consents.apply(&statement, index, index).unwrap();
+        let epoch = self.next.fetch_add(1, Ordering::SeqCst);
+        let index = self.ledger.append(&[Entry::Statement { commitment: [0; 32] }]).unwrap()[0];
+        self.state.consents.apply(&statement, index, epoch).unwrap();
         statement.id
     }
 
