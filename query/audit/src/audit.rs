@@ -18,6 +18,7 @@ use crate::error::AuditError;
 use crate::file::{Files, Item};
 use crate::index::Index;
 use crate::loading::{Loading, lock, match_log};
+use crate::polling::{Polls, Share};
 use crate::record::{self, Record};
 
 /// Most subjects one record may concern.
@@ -70,9 +71,15 @@ pub struct Receipt {
     number: u64,
     log_index: u64,
     scope: Arc<BTreeSet<Did>>,
+    /// Of a polling client: its part in the record it shares.
+    share: Option<Arc<Share>>,
 }
 
 impl Receipt {
+    pub(crate) fn shared(&self, share: Share) -> Receipt {
+        Receipt { share: Some(Arc::new(share)), ..self.clone() }
+    }
+
     /// Where the intent's commitment is in the log.
     pub fn log_index(&self) -> u64 {
         self.log_index
@@ -88,6 +95,7 @@ pub struct Audit {
     turn: Condvar,
     writer: Mutex<Writer>,
     opened: Opened,
+    pub(crate) polls: Polls,
     /// Held as long as the audit lives.
     _lock: File,
 }
@@ -107,8 +115,8 @@ struct Written {
 }
 
 enum Draft {
-    Intent(Intent),
-    Completion { query: u64, completion: Completion },
+    Intent { intent: Intent, repeat_until_us: Option<i64> },
+    Completion { query: u64, completion: Completion, repeats: Option<u64> },
     Refused(Refused),
 }
 
@@ -151,6 +159,7 @@ impl Audit {
             turn: Condvar::new(),
             writer: Mutex::new(writer),
             opened,
+            polls: Polls::default(),
             _lock: lock,
         })
     }
@@ -162,19 +171,36 @@ impl Audit {
 
     /// Records that somebody is about to read. When it returns, the record is durable and its commitment in the log.
     pub fn intent(&self, intent: Intent) -> Result<Receipt, AuditError> {
-        bounded(intent.scope.len() + intent.withheld.len())?;
-        let scope = Arc::new(intent.scope.iter().map(|scope| scope.subject).collect());
-        let written = self.commit(Draft::Intent(intent))?;
-        Ok(Receipt { number: written.number, log_index: written.log_index, scope })
+        self.intend(intent, None)
     }
 
-    /// Records how a read ended; returns where in the log. Without this, assume that all was read.
+    pub(crate) fn intend(&self, intent: Intent, repeat_until_us: Option<i64>) -> Result<Receipt, AuditError> {
+        bounded(intent.scope.len() + intent.withheld.len())?;
+        let scope = Arc::new(intent.scope.iter().map(|scope| scope.subject).collect());
+        let written = self.commit(Draft::Intent { intent, repeat_until_us })?;
+        Ok(Receipt { number: written.number, log_index: written.log_index, scope, share: None })
+    }
+
+    /// Records how a read ended; returns where in the log. Without this, assume that all was read. For a repeat of a
+    /// polling client it is counted, recorded at the end of its window, and the intent's place is returned.
     pub fn complete(&self, receipt: &Receipt, completion: Completion) -> Result<u64, AuditError> {
         let outside = completion.rows.keys().filter(|subject| !receipt.scope.contains(subject)).count();
         if outside > 0 {
             return Err(AuditError::OutsideScope { subjects: outside });
         }
-        let written = self.commit(Draft::Completion { query: receipt.number, completion })?;
+        match &receipt.share {
+            Some(share) => self.complete_share(share, completion),
+            None => self.write_completion(receipt, completion, None),
+        }
+    }
+
+    pub(crate) fn write_completion(
+        &self,
+        receipt: &Receipt,
+        completion: Completion,
+        repeats: Option<u64>,
+    ) -> Result<u64, AuditError> {
+        let written = self.commit(Draft::Completion { query: receipt.number, completion, repeats })?;
         Ok(written.log_index)
     }
 
@@ -344,9 +370,13 @@ impl Ready {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt).map_err(|_| AuditError::Random)?;
         let (record, epoch) = match draft {
-            Draft::Intent(intent) => (record::intent(intent, &salt, running), Some(intent.epoch)),
+            Draft::Intent { intent, repeat_until_us } => {
+                (record::intent(intent, *repeat_until_us, &salt, running), Some(intent.epoch))
+            }
             Draft::Refused(refused) => (record::refused(refused, &salt, running), Some(refused.epoch)),
-            Draft::Completion { query, completion } => (record::completion(*query, completion), None),
+            Draft::Completion { query, completion, repeats } => {
+                (record::completion(*query, completion, *repeats), None)
+            }
         };
         // A struct of text and numbers always has a JSON text.
         let body = serde_json::to_vec(&record).map_err(|_| AuditError::Poisoned)?;
@@ -408,7 +438,7 @@ fn take_group(waiting: &mut VecDeque<(Draft, Arc<Slot>)>) -> Vec<(Draft, Arc<Slo
 
 fn estimate(draft: &Draft) -> usize {
     let subjects = match draft {
-        Draft::Intent(intent) => intent.scope.len() + intent.withheld.len(),
+        Draft::Intent { intent, .. } => intent.scope.len() + intent.withheld.len(),
         Draft::Refused(refused) => refused.subjects.len(),
         Draft::Completion { completion, .. } => completion.rows.len(),
     };
@@ -416,7 +446,7 @@ fn estimate(draft: &Draft) -> usize {
 }
 
 fn never_started(draft: &Draft, number: u64) -> Option<Draft> {
-    let Draft::Intent(intent) = draft else { return None };
+    let Draft::Intent { intent, .. } = draft else { return None };
     let completion = Completion {
         outcome: Outcome::Error,
         rows: Default::default(),
@@ -424,7 +454,7 @@ fn never_started(draft: &Draft, number: u64) -> Option<Draft> {
         bytes: 0,
         ended_us: intent.started_us,
     };
-    Some(Draft::Completion { query: number, completion })
+    Some(Draft::Completion { query: number, completion, repeats: None })
 }
 
 /// One failure for everybody in the group: the first gets it as it is, the others learn its kind.

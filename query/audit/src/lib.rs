@@ -8,6 +8,7 @@
 //! | `file` | record files: groups with a checksum, synced once per group, torn tails cut off |
 //! | `index` | in memory, rebuilt at open: which records concern whom |
 //! | [`audit`] | the component: group commit |
+//! | [`polling`] | one record for a client that asks the same again and again |
 //! | `loading` | opening: rebuilds the index, brings records and log together |
 //! | [`report`] | what one subject may see of all this |
 //! | `withdrawn` | which of it was released before a grant was taken back |
@@ -33,6 +34,7 @@ mod file;
 mod index;
 mod loading;
 pub mod normalise;
+pub mod polling;
 mod record;
 pub mod report;
 mod withdrawn;

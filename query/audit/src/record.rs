@@ -45,6 +45,9 @@ pub(crate) struct IntentRecord {
     pub(crate) withheld: Vec<Counted>,
     pub(crate) log_size: u64,
     pub(crate) started_us: i64,
+    /// Until when the same may be asked again under this record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) repeat_until_us: Option<i64>,
 }
 
 /// Subjects with one and the same scope.
@@ -65,6 +68,9 @@ pub(crate) struct CompletionRecord {
     pub(crate) result_rows: u64,
     pub(crate) bytes: u64,
     pub(crate) ended_us: i64,
+    /// How many requests the counts are of; nothing is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) repeats: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +95,12 @@ impl Record {
 }
 
 /// A record of an intent. `number` gives each subject its next running number.
-pub(crate) fn intent(intent: &Intent, salt: &[u8; 32], number: &mut impl FnMut(&str) -> u64) -> Record {
+pub(crate) fn intent(
+    intent: &Intent,
+    repeat_until_us: Option<i64>,
+    salt: &[u8; 32],
+    number: &mut impl FnMut(&str) -> u64,
+) -> Record {
     let mut groups: BTreeMap<(Vec<u32>, i64, i64), Vec<Counted>> = BTreeMap::new();
     for Scope { subject, signals, from_us, to_us } in &intent.scope {
         let group = groups.entry((signals.iter().collect(), *from_us, *to_us)).or_default();
@@ -115,6 +126,7 @@ pub(crate) fn intent(intent: &Intent, salt: &[u8; 32], number: &mut impl FnMut(&
         },
         log_size: intent.log_size,
         started_us: intent.started_us,
+        repeat_until_us,
     })
 }
 
@@ -137,7 +149,7 @@ pub(crate) fn refused(refused: &Refused, salt: &[u8; 32], number: &mut impl FnMu
 }
 
 /// A record of a completion.
-pub(crate) fn completion(query: u64, completion: &Completion) -> Record {
+pub(crate) fn completion(query: u64, completion: &Completion, repeats: Option<u64>) -> Record {
     Record::Completion(CompletionRecord {
         query,
         outcome: completion.outcome.as_str().to_owned(),
@@ -145,6 +157,7 @@ pub(crate) fn completion(query: u64, completion: &Completion) -> Record {
         result_rows: completion.result_rows,
         bytes: completion.bytes,
         ended_us: completion.ended_us,
+        repeats,
     })
 }
 

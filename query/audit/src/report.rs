@@ -62,6 +62,10 @@ pub struct Access {
     pub started_us: i64,
     /// When it ended, if that was recorded.
     pub ended_us: Option<i64>,
+    /// Until when it may be asked again under this one record, if the recipient polls.
+    pub repeat_until_us: Option<i64>,
+    /// How many requests it stands for, exactly; nothing if not recorded.
+    pub repeats: Option<u64>,
     /// Which signals were open to it; none if refused.
     pub signals: Vec<String>,
     /// From which sample time; nothing is open.
@@ -170,7 +174,10 @@ impl Audit {
                 let in_scope =
                     intent.scope.iter().find_map(|scope| Some((find(&scope.subjects, subject)?, scope)));
                 match in_scope {
-                    Some((running, scope)) => of_scope(running, scope, intent.asked, intent.started_us),
+                    Some((running, scope)) => Access {
+                        repeat_until_us: intent.repeat_until_us,
+                        ..of_scope(running, scope, intent.asked, intent.started_us)
+                    },
                     None => match find(&intent.withheld, subject) {
                         Some(running) => of_refused(running, WITHHELD, intent.asked, intent.started_us),
                         None => return Ok((None, bytes)),
@@ -199,6 +206,7 @@ impl Audit {
         {
             access.outcome = outcome.into();
             access.rows = Some(find(&completion.rows, subject).unwrap_or(0));
+            access.repeats = Some(completion.repeats.unwrap_or(1));
             access.ended_us = Some(completion.ended_us);
             access.result_index = log_index;
         }
@@ -239,6 +247,7 @@ fn of_scope(number: u64, scope: &ScopeRecord, asked: Asked, started_us: i64) -> 
 fn of_refused(number: u64, reason: &str, asked: Asked, at_us: i64) -> Access {
     Access {
         rows: Some(0),
+        repeats: Some(1),
         ended_us: Some(at_us),
         outcome: Seen::Refused,
         reason: Some(reason.to_owned()),
@@ -254,6 +263,8 @@ fn blank(number: u64, asked: Asked, started_us: i64) -> Access {
         study: asked.study,
         started_us,
         ended_us: None,
+        repeat_until_us: None,
+        repeats: None,
         signals: Vec::new(),
         from_us: None,
         to_us: None,

@@ -1,7 +1,8 @@
 //! The HTTP door: `POST /v1/sql`, `GET /v1/manifests/{id}`, `GET /v1/catalog`, `GET /v1/me/accesses`, `GET /v1/me/why`,
 //! `GET /v1/tokens`, `DELETE /v1/tokens/{jti}`.
 //! Identity comes from the bearer token alone; the headers `Vitalog-Study` and `Vitalog-Purpose` may repeat what
-//! the token says and never widen it.
+//! the token says and never widen it. `Vitalog-Polling: true` says that the same will be asked again soon: repeats within a
+//! quarter of an hour share one audit record, each decided anew.
 
 mod reads;
 mod sql;
@@ -34,6 +35,8 @@ pub const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// Carries the id of the result's manifest.
 const MANIFEST: HeaderName = HeaderName::from_static("vitalog-manifest");
 const STUDY: HeaderName = HeaderName::from_static("vitalog-study");
+/// `true`: the same statement will be asked again soon, so repeats may share one audit record.
+const POLLING: HeaderName = HeaderName::from_static("vitalog-polling");
 const PURPOSE: HeaderName = HeaderName::from_static("vitalog-purpose");
 
 /// What the door needs.

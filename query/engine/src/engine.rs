@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -53,6 +53,9 @@ const THREADS_MAX: usize = 64;
 const BLOCKING_THREADS_MAX: usize = 64;
 /// Batches between the plan and the reader of the result.
 const BATCHES_WAITING: usize = 2;
+
+/// How often polling clients whose window is over get their completion.
+const END_POLLS_EVERY: Duration = Duration::from_secs(1);
 
 /// Tells the present, microseconds since 1970 UTC.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -147,6 +150,7 @@ impl Drop for Engine {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+        self.audit.end_all_polls();
     }
 }
 
@@ -171,6 +175,7 @@ impl Engine {
             .map_err(|error| EngineError::Internal(error.to_string()))?;
         let admission = Admission::new(&options);
         let memory = Arc::new(GreedyMemoryPool::new(options.memory_total_bytes_max));
+        runtime.spawn(end_polls(Arc::downgrade(&audit), Arc::clone(&options.clock)));
         Ok(Self {
             options,
             tables,
@@ -184,6 +189,15 @@ impl Engine {
         })
     }
 
+    /// As [`Engine::run`], for a client that says it will ask the same again soon: consent is decided anew each time, and
+    /// repeats within 15 minutes may share one audit record (`query_audit::polling`).
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    pub async fn poll(&self, warrant: Warrant, sql: &str) -> Result<Running, EngineError> {
+        self.start(warrant, sql, RunOptions::default(), true).await
+    }
+
     /// Runs one statement under a warrant.
     ///
     /// # Errors
@@ -195,6 +209,16 @@ impl Engine {
         sql: &str,
         options: RunOptions,
     ) -> Result<Running, EngineError> {
+        self.start(warrant, sql, options, false).await
+    }
+
+    async fn start(
+        &self,
+        warrant: Warrant,
+        sql: &str,
+        options: RunOptions,
+        polls: bool,
+    ) -> Result<Running, EngineError> {
         let deadline = Instant::now() + self.options.time_max;
         let request = Request::new(warrant, sql, (self.options.clock)())?;
         let (planned, permit) = match self.plan(&request, options, deadline).await {
@@ -204,7 +228,7 @@ impl Engine {
                 return Err(refusal);
             }
         };
-        let receipt = request.intend(&self.audit, &planned.access).await?;
+        let receipt = request.intend(&self.audit, &planned.access, polls).await?;
         let (sender, receiver) = mpsc::channel(BATCHES_WAITING);
         let schema = Arc::clone(&planned.schema);
         let running = Running::new(request.id.clone(), Arc::clone(&planned.access), schema, receiver);
@@ -277,6 +301,18 @@ impl Engine {
             Ok(Err(_)) => Err(EngineError::Internal("planner ended without a plan".to_owned())),
             Err(_) => Err(EngineError::Timeout),
         }
+    }
+}
+
+/// Writes the completions of polling clients whose time is over or whose permission has changed, for as long as there is
+/// an audit.
+async fn end_polls(audit: Weak<Audit>, clock: Clock) {
+    loop {
+        tokio::time::sleep(END_POLLS_EVERY).await;
+        let Some(audit) = audit.upgrade() else { return };
+        let now_us = clock();
+        // The disk is waited for on a thread that may block. A panic there is that thread's end, not this task's.
+        let _ = tokio::task::spawn_blocking(move || audit.end_polls(now_us)).await;
     }
 }
 

@@ -35,8 +35,14 @@ impl Request {
         Ok(Self { id: hex::encode(id), warrant: Arc::new(warrant), sql: sql.to_owned(), now_us })
     }
 
-    /// Records that somebody is about to read; durable and in the log when this returns.
-    pub(crate) async fn intend(&self, audit: &Arc<Audit>, access: &Access) -> Result<Receipt, EngineError> {
+    /// Records that somebody is about to read; durable and in the log when this returns. For a client that polls, a record
+    /// that covers it may be there already.
+    pub(crate) async fn intend(
+        &self,
+        audit: &Arc<Audit>,
+        access: &Access,
+        polls: bool,
+    ) -> Result<Receipt, EngineError> {
         let warrant = &self.warrant;
         let intent = Intent {
             recipient: *warrant.principal(),
@@ -51,7 +57,15 @@ impl Request {
             started_us: self.now_us,
         };
         let audit = Arc::clone(audit);
-        match tokio::task::spawn_blocking(move || audit.intent(intent)).await {
+        let warrants: Vec<Arc<Warrant>> =
+            access.reaches.iter().map(|reach| Arc::clone(&reach.warrant)).collect();
+        let until_us = warrants.iter().map(|warrant| warrant.until_us()).fold(warrant.until_us(), i64::min);
+        let unchanged = move || warrants.iter().all(|warrant| warrant.is_current());
+        let record = move || match polls {
+            true => audit.poll(intent, until_us, Arc::new(unchanged)),
+            false => audit.intent(intent),
+        };
+        match tokio::task::spawn_blocking(record).await {
             Ok(Ok(receipt)) => Ok(receipt),
             Ok(Err(error)) => Err(EngineError::Audit(error.to_string())),
             Err(error) => Err(EngineError::Audit(error.to_string())),

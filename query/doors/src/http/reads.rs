@@ -173,7 +173,7 @@ fn seen<'a>(access: &'a Access, subject: &'a Did) -> schemas_fhir::Access<'a> {
         from_us: access.from_us,
         to_us: access.to_us,
         rows: access.rows,
-        repeats: None,
+        repeats: access.repeats,
         ended: match access.outcome {
             Seen::Released => Ended::Released,
             Seen::Error => Ended::Error,

@@ -16,7 +16,7 @@ use schemas_consent::Request;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{DoorState, MANIFEST, PURPOSE, STUDY, body_of, only, refused};
+use super::{DoorState, MANIFEST, POLLING, PURPOSE, STUDY, body_of, only, refused};
 use crate::answer::Answer;
 use crate::encode::{EncodeError, Encoder, Format};
 
@@ -58,9 +58,13 @@ async fn answer(
             return Err(refused(refusal));
         }
     };
-    let options = RunOptions { as_of: question.as_of };
-    let mut running =
-        state.engine.run(warrant, &question.sql, options).await.map_err(|error| Answer::from(&error))?;
+    let polls = polls(headers)? && question.as_of.is_none();
+    let started = if polls {
+        state.engine.poll(warrant, &question.sql).await
+    } else {
+        state.engine.run(warrant, &question.sql, RunOptions { as_of: question.as_of }).await
+    };
+    let mut running = started.map_err(|error| Answer::from(&error))?;
     let encoder = Encoder::new(format, &running.schema()).map_err(Answer::internal)?;
     // An error before the first row can still be a proper answer.
     let first = match running.next().await {
@@ -88,6 +92,15 @@ async fn answer(
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(MANIFEST, id);
     Ok(response)
+}
+
+/// Whether the client says that it will ask the same again soon.
+fn polls(headers: &HeaderMap) -> Result<bool, Answer> {
+    match only(headers, &POLLING)? {
+        None => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(Answer::bad_request("the polling header is `true` or left out")),
+    }
 }
 
 /// All `Accept` headers as one list, which is what several of them mean.

@@ -14,7 +14,10 @@ const SQL: &str = "SELECT value FROM readings WHERE value > 61";
 
 async fn read_once(world: &World) {
     let token = world.token(Claims::default());
-    assert_eq!(send(world, post(&token, &[], question(SQL))).await.status(), StatusCode::OK);
+    let response = send(world, post(&token, &[], question(SQL))).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    // To the end: a reader who goes away is another outcome.
+    text(response).await;
 }
 
 /// The same report as our JSON.
@@ -77,7 +80,7 @@ async fn released_before_withdrawal() {
     let world = World::new();
     read_once(&world).await;
     let treat = world.token(Claims { purpose: "TREAT", ..Claims::default() });
-    send(&world, post(&treat, &[], question(SQL))).await;
+    text(send(&world, post(&treat, &[], question(SQL))).await).await;
     let marks = |report: &Value| -> Vec<bool> {
         report["accesses"].as_array().unwrap().iter().map(|access| !access["withdrawn"].is_null()).collect()
     };
@@ -134,4 +137,39 @@ async fn no_text_reaches_the_report() {
     // Somebody else's report says nothing of this person.
     let other = get(&world, &world.token(Claims { key: 9, ..Claims::default() }), "/v1/me/accesses").await.1;
     assert_eq!(other["accesses"], json!([]));
+}
+
+/// Guarantee: a client that says it polls shares one record among its repeats; each request is decided anew, a revocation
+/// empties the next one and ends the record, and the person reads how often. Without the header every request is recorded.
+#[tokio::test]
+async fn polling_shares_a_record() {
+    let world = World::new();
+    let token = world.token(Claims::default());
+    let polling = [("vitalog-polling", "true")];
+    let sql = "SELECT count(*) AS n FROM readings";
+    for _ in 0..5 {
+        let answer = text(send(&world, post(&token, &polling, question(sql))).await).await;
+        assert_eq!(answer, "{\"n\":20}\n");
+    }
+    let during = report(&world).await;
+    assert_eq!(during["newest"], 1, "{during:#}");
+    assert_eq!(during["accesses"][0]["outcome"], "assume-all-was-read");
+    assert!(during["accesses"][0]["repeat_until_us"].as_i64() > during["accesses"][0]["started_us"].as_i64());
+    world.revoke();
+    let answer = text(send(&world, post(&token, &polling, question(sql))).await).await;
+    assert_eq!(answer, "{\"n\":0}\n");
+    let after = report(&world).await;
+    let access = &after["accesses"][0];
+    assert_eq!((&access["repeats"], &access["rows"]), (&json!(5), &json!(100)), "{after:#}");
+    assert_eq!(access["outcome"], "released");
+    assert!(!access["withdrawn"].is_null());
+    assert_eq!(after["accesses"][1]["outcome"], "refused");
+    let (_, bundle) = as_fhir(&world, "application/fhir+json", "/v1/me/accesses").await;
+    let repeats = json!({"type": "repeats", "valueString": "5"});
+    let details = bundle["entry"][0]["resource"]["entity"][1]["detail"].clone();
+    assert!(details.as_array().unwrap().contains(&repeats), "{details}");
+    for (value, status) in [("yes", StatusCode::BAD_REQUEST), ("", StatusCode::BAD_REQUEST)] {
+        let response = send(&world, post(&token, &[("vitalog-polling", value)], question(sql))).await;
+        assert_eq!(response.status(), status);
+    }
 }
