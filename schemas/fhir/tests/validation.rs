@@ -189,8 +189,10 @@ fn accesses_are_events() {
     }
 }
 
-fn any_access()
--> impl Strategy<Value = (String, Option<String>, Vec<String>, [Option<i64>; 4], [Option<u64>; 4], usize)> {
+/// Purpose, study, signals, times, counts, and which end.
+type AnyAccess = (String, Option<String>, Vec<String>, [Option<i64>; 4], [Option<u64>; 4], usize);
+
+fn any_access() -> impl Strategy<Value = AnyAccess> {
     let time = || prop::option::of(prop_oneof![any::<i64>(), 0..4_000_000_000_000_000_i64]);
     let count = || prop::option::of(any::<u64>());
     (
@@ -231,6 +233,57 @@ fn once() -> Option<&'static structure::Definitions> {
     ONCE.get_or_init(|| definitions("any_access_is_a_valid_event")).as_ref()
 }
 
+/// A place and beginning of a complaint, and the one change to a valid resource that must bring it about.
+type Fault = (&'static str, fn(&mut Value));
+
+fn event_faults() -> Vec<Fault> {
+    vec![
+        ("AuditEvent.recorded: missing", |event| drop(event.as_object_mut().unwrap().remove("recorded"))),
+        ("AuditEvent.recorded: `2026-01-01` is not", |event| event["recorded"] = "2026-01-01".into()),
+        ("AuditEvent.recorded: `2026-13-01T", |event| event["recorded"] = "2026-13-01T00:00:00Z".into()),
+        ("AuditEvent.sql: unknown element", |event| event["sql"] = "SELECT".into()),
+        ("AuditEvent.agent: missing", |event| drop(event.as_object_mut().unwrap().remove("agent"))),
+        ("AuditEvent.agent: 0 values", |event| event["agent"] = json!([])),
+        ("AuditEvent.agent: one value where", |event| event["agent"] = event["agent"][0].clone()),
+        ("AuditEvent.type: a list where", |event| event["type"] = json!([event["type"]])),
+        ("AuditEvent.action: code \"X\"", |event| event["action"] = "X".into()),
+        ("AuditEvent.outcome: code \"1\"", |event| event["outcome"] = "1".into()),
+        ("AuditEvent.agent.requestor: \"yes\"", |event| event["agent"][0]["requestor"] = "yes".into()),
+        ("AuditEvent.agent.nickname: unknown", |event| event["agent"][0]["nickname"] = "x".into()),
+        ("AuditEvent.source.observer: missing", |event| {
+            drop(event["source"].as_object_mut().unwrap().remove("observer"));
+        }),
+        ("AuditEvent.entity.detail.value[x]: more than one", |event| {
+            event["entity"][1]["detail"][0]["valueBase64Binary"] = "AAAA".into();
+        }),
+        ("AuditEvent.type.kode: unknown", |event| event["type"]["kode"] = "x".into()),
+        ("AuditEvent.id: `a b`", |event| event["id"] = "a b".into()),
+        ("AuditEvent.type.code: `a  b`", |event| event["type"]["code"] = "a  b".into()),
+        ("AuditEvent.type.system: `a b`", |event| event["type"]["system"] = "a b".into()),
+        ("AuditEvent.period: empty", |event| event["period"] = json!({})),
+    ]
+}
+
+fn consent_faults() -> Vec<Fault> {
+    vec![
+        ("Consent.status: missing", |consent| drop(consent.as_object_mut().unwrap().remove("status"))),
+        ("Consent.status: code \"revoked\"", |consent| consent["status"] = "revoked".into()),
+        ("Consent.category: 0 values", |consent| consent["category"] = json!([])),
+        ("Consent.dateTime: `yesterday`", |consent| consent["dateTime"] = "yesterday".into()),
+        ("Consent.provision.type: code \"allow\"", |consent| consent["provision"]["type"] = "allow".into()),
+        ("Consent.provision.actor.role: missing", |consent| {
+            drop(consent["provision"]["actor"][0].as_object_mut().unwrap().remove("role"));
+        }),
+        ("Consent.provision.provision.type: code", |consent| {
+            consent["provision"]["provision"] = json!([{"type": "allow"}]);
+        }),
+        ("Consent.provision.modifierExtension: an extension has one value", |consent| {
+            consent["provision"]["modifierExtension"][0]["valueString"] = "x".into();
+        }),
+        ("Consent.sourceAttachment.data: `a`", |consent| consent["sourceAttachment"]["data"] = "a".into()),
+    ]
+}
+
 /// Guarantee: the validator finds what is broken: one change to a valid resource, one complaint, at that place.
 #[test]
 fn the_validator_sees_what_is_broken() {
@@ -238,68 +291,17 @@ fn the_validator_sees_what_is_broken() {
     let (subject, signals) = (did(1), vec!["eda".to_owned()]);
     let event = audit_event(&access(&subject, &signals), ORIGIN);
     let consent = consents(&life()).unwrap()[1].clone();
-    type Break = fn(&mut Value);
-    let cases: Vec<(&Value, &str, Break)> = vec![
-        (&event, "AuditEvent.recorded: missing", |event| {
-            drop(event.as_object_mut().unwrap().remove("recorded"))
-        }),
-        (&event, "AuditEvent.recorded: `2026-01-01` is not", |event| event["recorded"] = "2026-01-01".into()),
-        (&event, "AuditEvent.recorded: `2026-13-01T", |event| {
-            event["recorded"] = "2026-13-01T00:00:00Z".into()
-        }),
-        (&event, "AuditEvent.sql: unknown element", |event| event["sql"] = "SELECT".into()),
-        (&event, "AuditEvent.agent: missing", |event| drop(event.as_object_mut().unwrap().remove("agent"))),
-        (&event, "AuditEvent.agent: 0 values", |event| event["agent"] = json!([])),
-        (&event, "AuditEvent.agent: one value where", |event| event["agent"] = event["agent"][0].clone()),
-        (&event, "AuditEvent.type: a list where", |event| event["type"] = json!([event["type"]])),
-        (&event, "AuditEvent.action: code \"X\"", |event| event["action"] = "X".into()),
-        (&event, "AuditEvent.outcome: code \"1\"", |event| event["outcome"] = "1".into()),
-        (&event, "AuditEvent.agent.requestor: \"yes\"", |event| {
-            event["agent"][0]["requestor"] = "yes".into()
-        }),
-        (&event, "AuditEvent.agent.nickname: unknown", |event| event["agent"][0]["nickname"] = "x".into()),
-        (&event, "AuditEvent.source.observer: missing", |event| {
-            drop(event["source"].as_object_mut().unwrap().remove("observer"));
-        }),
-        (&event, "AuditEvent.entity.detail.value[x]: more than one", |event| {
-            event["entity"][1]["detail"][0]["valueBase64Binary"] = "AAAA".into();
-        }),
-        (&event, "AuditEvent.type.kode: unknown", |event| event["type"]["kode"] = "x".into()),
-        (&event, "AuditEvent.id: `a b`", |event| event["id"] = "a b".into()),
-        (&event, "AuditEvent.type.code: `a  b`", |event| event["type"]["code"] = "a  b".into()),
-        (&event, "AuditEvent.type.system: `a b`", |event| event["type"]["system"] = "a b".into()),
-        (&event, "AuditEvent.period: empty", |event| event["period"] = json!({})),
-        (&consent, "Consent.status: missing", |consent| {
-            drop(consent.as_object_mut().unwrap().remove("status"))
-        }),
-        (&consent, "Consent.status: code \"revoked\"", |consent| consent["status"] = "revoked".into()),
-        (&consent, "Consent.category: 0 values", |consent| consent["category"] = json!([])),
-        (&consent, "Consent.dateTime: `yesterday`", |consent| consent["dateTime"] = "yesterday".into()),
-        (&consent, "Consent.provision.type: code \"allow\"", |consent| {
-            consent["provision"]["type"] = "allow".into()
-        }),
-        (&consent, "Consent.provision.actor.role: missing", |consent| {
-            drop(consent["provision"]["actor"][0].as_object_mut().unwrap().remove("role"));
-        }),
-        (&consent, "Consent.provision.provision.type: code", |consent| {
-            consent["provision"]["provision"] = json!([{"type": "allow"}]);
-        }),
-        (&consent, "Consent.provision.modifierExtension: an extension has one value", |consent| {
-            consent["provision"]["modifierExtension"][0]["valueString"] = "x".into();
-        }),
-        (&consent, "Consent.sourceAttachment.data: `a`", |consent| {
-            consent["sourceAttachment"]["data"] = "a".into()
-        }),
-    ];
-    for (whole, complaint, change) in cases {
+    for (whole, faults) in [(&event, event_faults()), (&consent, consent_faults())] {
         assert_eq!(definitions.problems(whole), Vec::<String>::new());
-        let mut broken = whole.clone();
-        change(&mut broken);
-        let problems = definitions.problems(&broken);
-        assert!(
-            problems.len() == 1 && problems[0].starts_with(complaint),
-            "expected `{complaint}`, found {problems:?}"
-        );
+        for (complaint, change) in faults {
+            let mut broken = whole.clone();
+            change(&mut broken);
+            let problems = definitions.problems(&broken);
+            assert!(
+                problems.len() == 1 && problems[0].starts_with(complaint),
+                "expected `{complaint}`, found {problems:?}"
+            );
+        }
     }
     let nonsense =
         json!({"resourceType": "Bundle", "type": "pile", "entry": [{"resource": {"resourceType": "Cake"}}]});

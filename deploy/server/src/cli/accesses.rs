@@ -234,6 +234,12 @@ fn line(access: &Value) -> String {
     if let Some(reason) = access["reason"].as_str() {
         line.push_str(&format!(" ({reason})"));
     }
+    if let Some(repeats) = access["repeats"].as_u64().filter(|repeats| *repeats > 1) {
+        line.push_str(&format!("  asked {repeats} times"));
+    }
+    if access["ended_us"].is_null() && !access["repeat_until_us"].is_null() {
+        line.push_str(&format!("  may be repeated until {}", time("repeat_until_us")));
+    }
     if let Some(index) = access["withdrawn"]["log_index"].as_u64() {
         line.push_str(&format!("  released before withdrawal (log index {index})"));
     }
@@ -286,7 +292,11 @@ mod tests {
     fn said_in_words() {
         let mut before = access(1, "released");
         before["withdrawn"] = json!({"statement": "ab", "log_index": 9});
-        let accesses = vec![before, access(2, "assume-all-was-read"), access(5, "released")];
+        before["repeats"] = json!(180);
+        let mut polling = access(2, "assume-all-was-read");
+        polling["repeat_until_us"] = json!(1_767_226_500_000_000_i64);
+        assert!(line(&polling).ends_with("assume-all-was-read  may be repeated until 2026-01-01T00:15:00Z"));
+        let accesses = vec![before, polling, access(5, "released")];
         let whole = whole_report(&served(accesses, 5, 2)).unwrap();
         let words = whole.words().join("\n");
         for expected in [
@@ -305,7 +315,7 @@ mod tests {
         assert_eq!(
             line(&whole.accesses[0]),
             "no 1  2026-01-01T00:00:00Z  did:key:z6Mk  purpose HRESCH  study -  signals eda,ppg  data - to \
-             2026-01-01T00:00:00Z  rows 5  released  released before withdrawal (log index 9)"
+             2026-01-01T00:00:00Z  rows 5  released  asked 180 times  released before withdrawal (log index 9)"
         );
     }
 
