@@ -130,7 +130,7 @@ pub(super) async fn accesses(
     if !wants_fhir(&headers) {
         return Ok(private(serde_json::to_value(report).map_err(Answer::internal)?));
     }
-    let mut response = private(bundle(&report, &subject, &state.origin, page));
+    let mut response = private(bundle(&report, &subject, register.origin(), page));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(FHIR));
     Ok(response)
 }
