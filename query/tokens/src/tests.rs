@@ -204,7 +204,7 @@ fn hostile_tokens_leave_no_trace() {
 proptest! {
     /// Guarantee: no change of one byte of a token's text makes a token that is admitted, other than the very same one.
     #[test]
-    fn one_byte_changed(at in 0_usize..400, byte in any::<u8>()) {
+    fn one_byte_changed(at in 0_usize..10_000, byte in prop_oneof![4 => b'A'..=b'z', 1 => any::<u8>()]) {
         let world = World::new();
         let good = text(2, "a");
         let mut bytes = good.clone().into_bytes();
