@@ -58,7 +58,8 @@ fn life() -> Vec<Statement> {
         }),
     );
     let role = rule("grant", 3, json!({"grantee": {"kind": "role", "value": "clinician"}, "export": "none"}));
-    let deny = rule("deny", 4, json!({"purposes": [], "signals": ["vitals"]}));
+    let deny =
+        rule("deny", 4, json!({"purposes": [], "signals": ["vitals"], "resolution": "1h", "export": "none"}));
     let lifted = rule("deny", 5, json!({"grantee": {"kind": "role", "value": "payer"}}));
     let all = say("revoke", json!({"grant": "*"}), 6);
     let one = say("revoke", json!({"grant": lifted.id.to_string()}), 7);
@@ -151,7 +152,11 @@ fn consents_say_what_was_signed() {
 fn accesses_are_events() {
     let (subject, signals) = (did(1), vec!["heart_rate".to_owned(), "eda".to_owned()]);
     let event = audit_event(&access(&subject, &signals), ORIGIN);
-    assert_eq!(event["recorded"], "2026-01-01T00:00:00Z");
+    assert_eq!((&event["recorded"], &event["outcome"]), (&json!("2026-01-01T00:00:00Z"), &json!("0")));
+    let outcome =
+        |ended| audit_event(&Access { ended, ..access(&subject, &signals) }, ORIGIN)["outcome"].clone();
+    let ends = [Ended::Unknown, Ended::Error, Ended::Cancelled, Ended::Revoked, Ended::Refused];
+    assert_eq!(ends.map(outcome), ["0", "4", "4", "4", "8"]);
     assert_eq!(event["purposeOfEvent"][0]["coding"][0]["code"], "HRESCH");
     assert_eq!(event["agent"][0]["who"]["identifier"]["value"], "did:key:z6MkRecipient");
     assert_eq!(event["source"]["observer"]["identifier"]["value"], ORIGIN);
