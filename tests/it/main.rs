@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+mod attacks;
 mod clients;
 mod faults;
 mod hostile;

@@ -29,7 +29,7 @@ fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn sources() -> Vec<(String, String)> {
+pub(crate) fn sources() -> Vec<(String, String)> {
     let root = workspace_root();
     let mut found = Vec::new();
     for room in ROOMS {
