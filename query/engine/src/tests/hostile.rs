@@ -226,8 +226,8 @@ async fn a_revocation_holds_under_load() {
     let count = |code: &str| codes.iter().filter(|known| **known == code).count();
     println!(
         "revoked to empty: median {:?}, longest {:?}; {} queries answered, {} broken off",
-        took[10],
-        took[19],
+        took[REVOCATIONS / 2],
+        took[REVOCATIONS - 1],
         count("OK"),
         count("CONSENT_CHANGED")
     );
