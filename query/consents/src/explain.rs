@@ -15,8 +15,8 @@ use crate::warrant::Warrant;
 pub struct ReasonCount {
     /// `permitted`, or why nothing of them may be seen.
     pub reason: String,
-    /// How many: exactly if permitted, else rounded to [`crate::PEOPLE_ROUNDED_TO`]; nothing below
-    /// [`crate::PEOPLE_SHOWN_MIN`].
+    /// How many: exactly if permitted, else rounded to [`crate::catalog::PEOPLE_ROUNDED_TO`]; nothing below
+    /// [`crate::catalog::PEOPLE_SHOWN_MIN`].
     pub people: Option<u64>,
 }
 
