@@ -3,9 +3,9 @@
 //! | file | holds |
 //! |---|---|
 //! | [`terms`] | code systems, identifiers, instants and periods: the words both resources share |
-//! | [`audit_event`] | one access to one person as an `AuditEvent` |
-//! | [`consent`] | a person's signed grants and denies as `Consent` |
-//! | [`bundle`] | many of them as one `Bundle` |
+//! | [`audit_event()`] | one access to one person as an `AuditEvent` |
+//! | [`mod@consent`] | a person's signed grants and denies as `Consent` |
+//! | [`mod@bundle`] | many of them as one `Bundle` |
 //!
 //! What it is not: a FHIR server, an importer, or a claim of conformance to a profile. What it makes is validated against
 //! the R4 StructureDefinitions (4.0) in its tests, no further. Only one direction: our records and statements stay the
