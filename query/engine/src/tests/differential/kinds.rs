@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     Cardinality,
     /// Names or types do not fit.
     Plan,
+    /// A fault of the planner both engines are made of, which says so itself.
+    Fault,
     /// Refused before it was planned or run, by a bound or for its form.
     Refused(&'static str),
     /// Anything else; equal only if it reads the same.
@@ -45,7 +47,7 @@ pub(crate) fn of_plain(error: &DataFusionError) -> Kind {
 /// The kind of what the engine says inside; outside it says less.
 pub(crate) fn of_engine(error: &EngineError) -> Kind {
     match error {
-        EngineError::Evaluation(detail) => of_text(detail),
+        EngineError::Evaluation(detail) | EngineError::Internal(detail) => of_text(detail),
         EngineError::Plan(_) | EngineError::Syntax(_) => Kind::Plan,
         EngineError::Unsupported(_) | EngineError::TooBig(_) | EngineError::OverBudget(_) => {
             Kind::Refused(error.code())
@@ -67,6 +69,8 @@ fn of_text(text: &str) -> Kind {
         Kind::Cast
     } else if says("verflow") {
         Kind::Overflow
+    } else if says("a bug in DataFusion's code") {
+        Kind::Fault
     } else if says("more than one row") {
         Kind::Cardinality
     } else {
