@@ -21,7 +21,7 @@ use crate::answer::Answer;
 const PAGE_DEFAULT: usize = 100;
 
 /// A private answer: nobody between may keep it.
-fn private(value: Value) -> Response {
+pub(super) fn private(value: Value) -> Response {
     let mut response = Json(value).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

@@ -1,15 +1,15 @@
 //! `GET /v1/tokens` and `DELETE /v1/tokens/{jti}`: the owner of a key sees which tokens were used, and ends them. Any
 //! live token of the same party will do, whatever its scope. No text of a token is ever shown: it is not kept.
 
-use axum::Json;
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use http::HeaderMap;
 use query_tokens::{Listed, RevokeError, Target};
 use schemas_identity::time::format_rfc3339_us;
 use serde_json::{Value, json};
 
 use super::DoorState;
+use super::reads::private;
 use crate::answer::Answer;
 
 /// Instead of an id: all tokens.
@@ -29,13 +29,6 @@ fn shown(listed: &Listed) -> Value {
         "study": token.study, "scope": token.scope.as_str(), "issued": moment(token.iat_s),
         "expires": moment(token.exp_s), "first_used": moment(seen.first_s), "last_used": moment(seen.last_s),
     })
-}
-
-/// A private answer: nobody between may keep it.
-fn private(value: Value) -> Response {
-    let mut response = Json(value).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }
 
 /// The asking party's own tokens.

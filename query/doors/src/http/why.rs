@@ -1,11 +1,10 @@
 //! `GET /v1/me/why`: what a party may see of the asking person, by which of their statements, or why not. The person alone may
 //! ask, about themselves alone; a recipient gets counts from `consent.explain()` instead.
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use http::HeaderMap;
 use schemas_consent::{Reason, Request, Resolution, Span, Use, terms};
 use schemas_identity::time::format_rfc3339_us;
 use schemas_identity::token::Scope;
@@ -15,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::DoorState;
+use super::reads::private;
 use crate::answer::Answer;
 
 /// Most spans in an answer; how many were left out is said.
@@ -58,9 +58,7 @@ pub(super) async fn why(
         "resolution": request.resolution.as_str(), "epoch": why.epoch,
         "may_see": spans, "left_out": left_out, "reason": reason,
     });
-    let mut response = Json(answer).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(private(answer))
 }
 
 fn request(question: Question, now_us: i64) -> Result<Request, Answer> {
