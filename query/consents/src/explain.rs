@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use schemas_consent::{Reason, Request, Span, compile, explain};
+use schemas_consent::{Reason, Request, Span, compile_some, explain};
 use schemas_identity::Did;
 
 use crate::catalog::rounded;
@@ -64,9 +64,9 @@ impl Consents {
     pub fn why(&self, subject: &Did, request: &Request) -> Why {
         let snapshot = self.snapshot();
         let subject = snapshot.register.subject_of(subject);
-        let mut spans = compile(&snapshot.consent, &snapshot.register, request);
-        spans.retain(|span| span.subject == subject);
-        let reasons = explain(&snapshot.consent, &snapshot.register, request, &BTreeSet::from([subject]));
+        let only = BTreeSet::from([subject]);
+        let spans = compile_some(&snapshot.consent, &snapshot.register, request, &only);
+        let reasons = explain(&snapshot.consent, &snapshot.register, request, &only);
         Why { spans, reason: reasons.get(&subject).copied(), epoch: snapshot.epoch }
     }
 }

@@ -4,7 +4,7 @@
 //! it is cut from the working copy when somebody asks and the epoch has moved, so that a start with a million statements
 //! copies nothing. A revocation is therefore in force for the very next warrant, and `Changes` tells running ones.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,9 +15,10 @@ use schemas_identity::{Body, Did, Register, Statement};
 use thiserror::Error;
 
 use crate::ask::{Ask, Refusal};
+use crate::basis::Basis;
 use crate::ended::Ended;
 use crate::pseudonym::DeploymentSecret;
-use crate::warrant::Warrant;
+use crate::warrant::{Source, Warrant};
 
 /// Consent as of one epoch.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub struct Consents {
     working: Mutex<Working>,
     current: ArcSwap<Snapshot>,
     changes: Arc<Changes>,
-    secret: DeploymentSecret,
+    source: Source,
 }
 
 struct Working {
@@ -41,7 +42,7 @@ struct Working {
 }
 
 /// What a change may touch.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Touched {
     /// A subject, or a party by its first key.
     Party(Did),
@@ -49,13 +50,34 @@ pub(crate) enum Touched {
     Group(Grantee),
 }
 
-/// When each thing last changed, for running queries. Entries are never removed: one per subject, role and study.
+/// Changes kept in order; about 100 bytes each.
+const RECENT_MAX: usize = 65_536;
+
+/// What changed when, for running queries and for what is kept of earlier ones.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     epoch: AtomicU64,
-    last: RwLock<HashMap<Touched, u64>>,
+    noted: RwLock<Noted>,
     /// Tokens end apart from epochs: an epoch is a statement's.
     pub(crate) ended: Ended,
+}
+
+#[derive(Debug, Default)]
+struct Noted {
+    /// When each thing last changed. Entries are never removed: one per subject, role and study.
+    last: HashMap<Touched, u64>,
+    /// The newest changes in order, oldest first.
+    recent: VecDeque<(u64, Touched)>,
+    /// The newest epoch that `recent` has lost a change of.
+    forgotten: u64,
+}
+
+impl Noted {
+    /// Changes after an epoch, the newest first; nothing if some of them are forgotten.
+    fn since(&self, epoch: u64) -> Option<impl Iterator<Item = &Touched>> {
+        let newer = self.recent.iter().rev().take_while(move |(changed, _)| *changed > epoch);
+        (epoch >= self.forgotten).then(|| newer.map(|(_, touched)| touched))
+    }
 }
 
 impl Changes {
@@ -64,22 +86,42 @@ impl Changes {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Whether any of these changed after `epoch`.
-    pub(crate) fn since<'t>(&self, epoch: u64, mut things: impl Iterator<Item = &'t Touched>) -> bool {
-        let last = self.last.read();
-        things.any(|thing| match last.get(thing) {
-            Some(changed) => *changed > epoch,
-            None => false,
-        })
+    /// Whether anything a basis rests on changed after `epoch`.
+    pub(crate) fn touched_since(&self, epoch: u64, basis: &Basis) -> bool {
+        let noted = self.noted.read();
+        match noted.since(epoch) {
+            Some(mut changes) => changes.any(|touched| basis.rests_on(touched)),
+            None => basis.all().any(|thing| noted.last.get(&thing).is_some_and(|changed| *changed > epoch)),
+        }
+    }
+
+    /// People who said something after `epoch`; nothing if that is not known, or they are more than `most`.
+    pub(crate) fn people_since(&self, epoch: u64, most: usize) -> Option<BTreeSet<Did>> {
+        let noted = self.noted.read();
+        let mut people = BTreeSet::new();
+        for touched in noted.since(epoch)? {
+            match touched {
+                Touched::Party(party) => people.insert(*party),
+                Touched::Group(_) => return None,
+            };
+            if people.len() > most {
+                return None;
+            }
+        }
+        Some(people)
     }
 
     fn note(&self, things: Vec<Touched>, epoch: u64) {
-        let mut last = self.last.write();
+        let mut noted = self.noted.write();
         for thing in things {
-            last.insert(thing, epoch);
+            noted.last.insert(thing.clone(), epoch);
+            noted.recent.push_back((epoch, thing));
         }
-        drop(last);
-        // After the map: whoever sees the new epoch finds the change that made it.
+        while noted.recent.len() > RECENT_MAX {
+            noted.forgotten = noted.recent.pop_front().map_or(epoch, |(lost, _)| lost);
+        }
+        drop(noted);
+        // After the notes: whoever sees the new epoch finds the change that made it.
         self.epoch.store(epoch, Ordering::Release);
     }
 }
@@ -123,11 +165,13 @@ impl Consents {
         let register = Arc::new(Register::new(origin, operators));
         let consent = Arc::new(ConsentState::new());
         let snapshot = Snapshot { register: Arc::clone(&register), consent: Arc::clone(&consent), epoch: 0 };
+        let changes = Arc::new(Changes::default());
+        let secret = DeploymentSecret::new(secret);
         Consents {
             working: Mutex::new(Working { register, consent }),
             current: ArcSwap::from_pointee(snapshot),
-            changes: Arc::new(Changes::default()),
-            secret: DeploymentSecret::new(secret),
+            source: Source { changes: Arc::clone(&changes), bases: Arc::default(), secret },
+            changes,
         }
     }
 
@@ -210,13 +254,26 @@ impl Consents {
             use_: ask.use_,
             now_us: ask.now_us,
         };
-        Ok(Warrant::make(snapshot, Arc::clone(&self.changes), self.secret.clone(), request, ask.token))
+        Ok(Warrant::make(snapshot, self.source.clone(), request, ask.token.clone()))
     }
 
     /// Subjects who ever said something to the one who asks. For audit, never for the one who asks.
     pub fn named(&self, request: &Request) -> Vec<Did> {
         let snapshot = self.snapshot();
         named_subjects(&snapshot.consent, &snapshot.register, request).into_iter().collect()
+    }
+
+    /// What a request may see, out of what is kept where that is still true.
+    #[cfg(test)]
+    pub(crate) fn kept(&self, snapshot: &Arc<Snapshot>, request: &Request) -> Arc<Basis> {
+        self.source.bases.of(snapshot, &self.changes, request)
+    }
+
+    /// As if more changes had come than are kept in order.
+    #[cfg(test)]
+    pub(crate) fn forget_order(&self) {
+        let mut noted = self.changes.noted.write();
+        noted.forgotten = noted.recent.drain(..).map(|(epoch, _)| epoch).max().unwrap_or(0);
     }
 
     /// The newest snapshot, cut now if statements came since the last one.

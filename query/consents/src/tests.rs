@@ -1,5 +1,7 @@
 //! The live index against revocations in flight, tokens that want more, and readers who compare names.
 
+mod kept;
+
 use std::sync::Arc;
 
 use schemas_consent::{Export, Resolution, Use};
@@ -158,7 +160,7 @@ fn token(who: u8, purpose: &str, study: Option<&str>) -> Token {
 }
 
 fn seen(warrant: &Warrant) -> Vec<Did> {
-    warrant.subjects().iter().copied().collect()
+    warrant.subjects().to_vec()
 }
 
 /// No grant is an empty warrant; a grant shows in the next warrant, a revocation too, and the running warrant it touches

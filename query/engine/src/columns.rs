@@ -90,10 +90,18 @@ pub(crate) struct Labels {
 }
 
 impl Labels {
-    /// Gathers the names of everything a mask can show.
-    pub(crate) fn new(mask: &Mask, subject: impl Fn(&Did) -> String, names: &DeviceNames) -> Self {
-        let subjects: Vec<String> = mask.people().iter().map(subject).collect();
-        let numbers = mask.devices();
+    /// Gathers the names that a mask can show in these columns.
+    pub(crate) fn new(
+        mask: &Mask,
+        columns: &[Column],
+        subject: impl Fn(&Did) -> String,
+        names: &DeviceNames,
+    ) -> Self {
+        let subjects = match columns.contains(&Column::Subject) {
+            true => mask.people().names(subject).clone(),
+            false => StringViewArray::from_iter_values(std::iter::empty::<&str>()),
+        };
+        let numbers = if columns.contains(&Column::Device) { mask.devices() } else { Vec::new() };
         // A name unknown to an older view is no reason to fail, and none to leave a permitted row out.
         let name = |number: &u32| names(DeviceNumber(*number)).map_or_else(String::new, |id| id.to_string());
         let devices: Vec<String> = numbers.iter().map(name).collect();
@@ -102,7 +110,7 @@ impl Labels {
         let last = registry.all().iter().map(|signal| signal.id).max().unwrap_or(0);
         let of = |id: u32| registry.by_id(id);
         Self {
-            subjects: StringViewArray::from_iter_values(subjects),
+            subjects,
             devices: StringViewArray::from_iter_values(devices),
             device_rows: rows,
             signals: StringViewArray::from_iter(
@@ -188,10 +196,10 @@ impl Builder<'_> {
         texts: &StringViewArray,
         of: impl Fn(&Run) -> Option<u32>,
     ) -> Result<ArrayRef, ArrowError> {
-        let mut rows: Vec<Option<u32>> = Vec::with_capacity(self.rows());
+        let mut rows: Vec<u32> = Vec::with_capacity(self.rows());
         for run in self.runs {
-            let index = of(run).filter(|index| (*index as usize) < texts.len());
-            rows.resize(rows.len() + run.len, index);
+            let known = of(run).filter(|index| (*index as usize) < texts.len());
+            rows.resize(rows.len() + run.len, known.ok_or_else(|| wrong("label"))?);
         }
         take(texts, &UInt32Array::from(rows), None)
     }
@@ -235,6 +243,9 @@ impl Builder<'_> {
         let real =
             named(self.batch, "real")?.as_primitive_opt::<Float64Type>().ok_or_else(|| wrong("real"))?;
         let (num, den) = (unsigned(self.batch, "num")?, unsigned(self.batch, "den")?);
+        if raw.null_count() == 0 {
+            return self.plain_values(raw.values(), num.values(), den.values());
+        }
         let mut out = Float64Builder::with_capacity(self.rows());
         self.each_row(|row| {
             if raw.is_valid(row) {
@@ -246,6 +257,18 @@ impl Builder<'_> {
             }
         });
         Ok(Arc::new(out.finish()))
+    }
+
+    /// Values of rows that are all whole numbers, as nearly all are.
+    fn plain_values(&self, raw: &[i64], num: &[u32], den: &[u32]) -> Result<ArrayRef, ArrowError> {
+        let mut out: Vec<f64> = Vec::with_capacity(self.rows());
+        for run in self.runs {
+            let part = |values| slice(values, run.row, run.len);
+            let scales = part(num)?.iter().zip(part(den)?);
+            let rows = slice(raw, run.row, run.len)?.iter().zip(scales);
+            out.extend(rows.map(|(raw, (num, den))| scaled(*raw, *num, *den)));
+        }
+        Ok(Arc::new(Float64Array::new(out.into(), None::<NullBuffer>)))
     }
 
     fn wave_values(&self) -> Result<ArrayRef, ArrowError> {

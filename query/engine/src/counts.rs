@@ -2,32 +2,63 @@
 //! matter of the audit: not a result, never shown to the asker.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use schemas_identity::Did;
 
 use crate::columns::Run;
+use crate::mask::People;
 
-/// Rows released so far, per person.
+/// Rows released so far by all scans of a query.
 #[derive(Default)]
 pub(crate) struct Counts {
-    rows: Mutex<BTreeMap<Did, u64>>,
+    tallies: Mutex<Vec<Arc<Tally>>>,
 }
 
-impl Counts {
-    /// Adds the rows of some runs.
-    pub(crate) fn add(&self, runs: &[Run], people: &[Did]) {
-        let mut rows = self.rows.lock();
+/// Rows released so far by one scan, per person of its mask.
+pub(crate) struct Tally {
+    people: Arc<People>,
+    rows: Vec<AtomicU64>,
+}
+
+impl Tally {
+    /// Adds the rows of some runs. The driver reads the counts after it has the last batch, which orders them.
+    pub(crate) fn add(&self, runs: &[Run]) {
         for run in runs {
-            if let Some(person) = people.get(run.who as usize) {
-                let count = rows.entry(*person).or_insert(0);
-                *count = count.saturating_add(u64::try_from(run.len).unwrap_or(u64::MAX));
+            if let Some(rows) = self.rows.get(run.who as usize) {
+                rows.fetch_add(u64::try_from(run.len).unwrap_or(u64::MAX), Ordering::Relaxed);
             }
         }
     }
+}
 
-    /// The counts so far.
+impl Counts {
+    /// A tally for one more scan.
+    pub(crate) fn tally(&self, people: &Arc<People>) -> Arc<Tally> {
+        let rows = people.dids().iter().map(|_| AtomicU64::new(0)).collect();
+        let tally = Arc::new(Tally { people: Arc::clone(people), rows });
+        self.tallies.lock().push(Arc::clone(&tally));
+        tally
+    }
+
+    /// The counts so far, of those who have any.
     pub(crate) fn snapshot(&self) -> BTreeMap<Did, u64> {
-        self.rows.lock().clone()
+        let mut sums: BTreeMap<Did, u64> = BTreeMap::new();
+        for tally in self.tallies.lock().iter() {
+            let counted = tally.people.dids().iter().zip(&tally.rows);
+            let counted = counted.map(|(did, rows)| (*did, rows.load(Ordering::Relaxed)));
+            let counted = counted.filter(|(_, rows)| *rows > 0);
+            if sums.is_empty() {
+                sums = counted.collect();
+                continue;
+            }
+            for (did, rows) in counted {
+                let sum = sums.entry(did).or_insert(0);
+                *sum = sum.saturating_add(rows);
+            }
+        }
+        sums
     }
 }

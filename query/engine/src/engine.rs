@@ -31,6 +31,7 @@ use crate::error::EngineError;
 use crate::files::Footers;
 use crate::functions::Functions;
 use crate::gate;
+use crate::mask::Masks;
 use crate::memory::Share;
 use crate::record::Request;
 use crate::rollup;
@@ -134,6 +135,7 @@ pub struct Engine {
     audit: Arc<Audit>,
     functions: Functions,
     footers: Arc<Footers>,
+    masks: Arc<Masks>,
     memory: Arc<GreedyMemoryPool>,
     admission: Admission,
     runtime: Option<Runtime>,
@@ -183,6 +185,7 @@ impl Engine {
             audit,
             functions: Functions::allowed(),
             footers: Arc::default(),
+            masks: Arc::default(),
             memory,
             admission,
             runtime: Some(runtime),
@@ -278,6 +281,7 @@ impl Engine {
             sql: request.sql.clone(),
             functions: self.functions.clone(),
             footers: Arc::clone(&self.footers),
+            masks: Arc::clone(&self.masks),
             studies: self.consents.catalog_studies(warrant.principal(), request.now_us),
             grants: self.consents.catalog_grants(warrant.principal(), request.now_us),
             clock: Arc::clone(&self.options.clock),
@@ -330,6 +334,7 @@ struct PlanJob {
     sql: String,
     functions: Functions,
     footers: Arc<Footers>,
+    masks: Arc<Masks>,
     studies: Vec<StudyCard>,
     grants: Vec<GrantCount>,
     clock: Clock,
@@ -363,7 +368,8 @@ impl PlanJob {
             deadline: self.deadline,
             gone: AtomicBool::new(false),
         });
-        let (tables, reaches) = tables(&self.warrant, &shared, &admitted.relations).map_err(plan_error)?;
+        let (tables, reaches) =
+            tables(&self.warrant, &shared, &self.masks, &admitted.relations).map_err(plan_error)?;
         // Nobody is read by looking at a plan.
         let reaches = if admitted.is_explain { Vec::new() } else { reaches };
         let access = Arc::new(Access { shared, reaches });
@@ -393,6 +399,7 @@ type Guarded = Vec<(&'static str, Arc<dyn TableProvider>)>;
 fn tables(
     warrant: &Arc<Warrant>,
     shared: &Arc<Shared>,
+    masks: &Masks,
     relations: &BTreeSet<String>,
 ) -> datafusion::common::Result<(Guarded, Vec<Arc<Reach>>)> {
     let mut tables: Guarded = Vec::new();
@@ -409,7 +416,7 @@ fn tables(
             Resolution::Raw => Arc::clone(warrant),
             coarser => Arc::new(warrant.for_use(warrant.request().use_, coarser)),
         };
-        let reach = Arc::new(Reach::new(warrant, Arc::clone(shared)));
+        let reach = Arc::new(Reach::new(warrant, Arc::clone(shared), masks));
         let readings: Arc<dyn TableProvider> = Arc::new(Readings::new(Arc::clone(&reach)));
         tables.push((name, rollup::at(resolution, readings)?));
         reaches.push(reach);

@@ -44,7 +44,7 @@ pub use engine::{Clock, Engine, Options, RunOptions};
 pub use error::EngineError;
 pub use manifest::{ManifestError, ManifestFile, ManifestResult, Manifests, QueryManifest};
 pub use running::Running;
-pub use tables::{DeviceNames, FileKind, FramesFile, LakeFile, Tables, TablesError, View};
+pub use tables::{DeviceNames, DeviceNumbers, FileKind, FramesFile, LakeFile, Tables, TablesError, View};
 
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,12 @@
 //! and whether anything at all may be visible inside a box of ranges (coarse, for pruning).
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock, Weak};
 
+use arrow::array::StringViewArray;
+use parking_lot::Mutex;
 use query_audit::Scope;
+use query_consents::Basis;
 use schemas_consent::Span;
 use schemas_identity::Did;
 use schemas_signals::SignalSet;
@@ -101,19 +105,57 @@ struct Entry {
     who: u32,
 }
 
+impl Entry {
+    /// What the user's predicates leave of it, its device aside.
+    fn narrowed(&self, narrow: &Narrow) -> Option<Self> {
+        let mut kept = self.clone();
+        if let Some(signals) = &narrow.signals {
+            kept.signals = keep_signals(self.signals, signals);
+        }
+        kept.from = kept.from.max(narrow.from.unwrap_or(i64::MIN));
+        kept.to = kept.to.min(narrow.to.unwrap_or(i64::MAX));
+        (kept.from < kept.to && !kept.signals.is_empty()).then_some(kept)
+    }
+}
+
 /// A warrant's spans, ordered by device and time.
 #[derive(Debug, Clone)]
 pub(crate) struct Mask {
     entries: Vec<Entry>,
-    people: Vec<Did>,
+    people: Arc<People>,
     /// First and last instant of any entry, to answer most questions about another time at once.
     hull: (i64, i64),
+}
+
+/// The people of a mask, shared with masks that were cut down from it.
+#[derive(Debug)]
+pub(crate) struct People {
+    dids: Vec<Did>,
+    /// How results name them; made when first asked for.
+    names: OnceLock<StringViewArray>,
+}
+
+impl People {
+    fn new(dids: Vec<Did>) -> Arc<Self> {
+        Arc::new(Self { dids, names: OnceLock::new() })
+    }
+
+    /// In the order of [`Interval::who`].
+    pub(crate) fn dids(&self) -> &[Did] {
+        &self.dids
+    }
+
+    /// How results name them, in the same order. `name` is the same function for as long as the mask lives: a mask is kept
+    /// for one study only.
+    pub(crate) fn names(&self, name: impl Fn(&Did) -> String) -> &StringViewArray {
+        self.names.get_or_init(|| StringViewArray::from_iter_values(self.dids.iter().map(name)))
+    }
 }
 
 impl Mask {
     /// Compiles spans. Empty and inverted spans vanish.
     pub(crate) fn new(spans: &[Span]) -> Self {
-        let mut numbers: HashMap<Did, u32> = HashMap::new();
+        let mut numbers: HashMap<Did, u32> = HashMap::with_capacity(spans.len());
         let mut people = Vec::new();
         let mut entries = Vec::with_capacity(spans.len());
         for span in spans {
@@ -132,45 +174,65 @@ impl Mask {
                 who,
             });
         }
-        Self::of(entries, people)
+        Self::of(entries, People::new(people))
     }
 
     /// The same mask, cut down by the user's own predicates.
     pub(crate) fn narrowed(&self, narrow: &Narrow) -> Self {
         let mut entries = Vec::new();
-        for entry in &self.entries {
-            if narrow.devices.as_ref().is_some_and(|devices| !devices.contains(&entry.device)) {
-                continue;
+        match &narrow.devices {
+            Some(devices) => {
+                for device in devices {
+                    entries
+                        .extend(self.of_devices(*device, *device).iter().filter_map(|e| e.narrowed(narrow)));
+                }
             }
-            let mut kept = entry.clone();
-            if let Some(signals) = &narrow.signals {
-                kept.signals = keep_signals(entry.signals, signals);
-            }
-            kept.from = kept.from.max(narrow.from.unwrap_or(i64::MIN));
-            kept.to = kept.to.min(narrow.to.unwrap_or(i64::MAX));
-            if kept.from < kept.to && !kept.signals.is_empty() {
-                entries.push(kept);
-            }
+            None => entries.extend(self.entries.iter().filter_map(|entry| entry.narrowed(narrow))),
         }
-        Self::of(entries, self.people.clone())
+        // Who lost all entries would only cost: names, numbers, counts.
+        if entries.len() < self.people.dids.len() / 2 {
+            let people = self.renumbered(&mut entries);
+            return Self::of(entries, people);
+        }
+        Self::of(entries, Arc::clone(&self.people))
     }
 
-    fn of(mut entries: Vec<Entry>, people: Vec<Did>) -> Self {
+    /// The people of these entries, which are numbered anew.
+    fn renumbered(&self, entries: &mut [Entry]) -> Arc<People> {
+        let mut numbers: HashMap<u32, u32> = HashMap::new();
+        let mut dids = Vec::new();
+        for entry in entries {
+            let Some(did) = self.people.dids.get(entry.who as usize) else { continue };
+            entry.who = *numbers.entry(entry.who).or_insert_with(|| {
+                dids.push(*did);
+                u32::try_from(dids.len() - 1).unwrap_or(u32::MAX)
+            });
+        }
+        People::new(dids)
+    }
+
+    fn of(mut entries: Vec<Entry>, people: Arc<People>) -> Self {
+        // Most come in order: then this is one pass.
         entries.sort_by_key(|entry| (entry.device, entry.from, entry.to));
         let from = entries.iter().map(|entry| entry.from).min().unwrap_or(i64::MAX);
         let to = entries.iter().map(|entry| entry.to).max().unwrap_or(i64::MIN);
         Self { entries, people, hull: (from, to) }
     }
 
-    /// The people named, in the order of [`Interval::who`].
-    pub(crate) fn people(&self) -> &[Did] {
+    /// The people named.
+    pub(crate) fn people(&self) -> &Arc<People> {
         &self.people
+    }
+
+    /// How many intervals it has.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// What of whom lies in it, span by span.
     pub(crate) fn scopes(&self) -> impl Iterator<Item = Scope> + '_ {
         self.entries.iter().filter_map(|entry| {
-            let subject = *self.people.get(entry.who as usize)?;
+            let subject = *self.people.dids.get(entry.who as usize)?;
             Some(Scope { subject, signals: entry.signals, from_us: entry.from, to_us: entry.to })
         })
     }
@@ -228,14 +290,14 @@ fn keep_signals(set: SignalSet, wanted: &HashSet<u16>) -> SignalSet {
 
 /// Remembers the intervals of the last device and signal asked for: rows come sorted, so most questions repeat.
 pub(crate) struct Lookup {
-    mask: std::sync::Arc<Mask>,
+    mask: Arc<Mask>,
     key: Option<(u32, u16)>,
     intervals: Vec<Interval>,
 }
 
 impl Lookup {
     /// A reader's own view on a shared mask.
-    pub(crate) fn new(mask: std::sync::Arc<Mask>) -> Self {
+    pub(crate) fn new(mask: Arc<Mask>) -> Self {
         Self { mask, key: None, intervals: Vec::new() }
     }
 
@@ -246,5 +308,35 @@ impl Lookup {
             self.key = Some((device, signal));
         }
         &self.intervals
+    }
+}
+
+/// Most intervals kept in all compiled masks, about 100 bytes each with names.
+const KEPT_INTERVALS_MAX: usize = 1_000_000;
+
+/// Masks compiled before, for as long as what they were compiled from is in use or kept; the last used first.
+#[derive(Default)]
+pub(crate) struct Masks {
+    kept: Mutex<Vec<(Weak<Basis>, Arc<Mask>)>>,
+}
+
+impl Masks {
+    /// The mask of a basis.
+    pub(crate) fn of(&self, basis: &Arc<Basis>) -> Arc<Mask> {
+        let mut kept = self.kept.lock();
+        kept.retain(|(from, _)| from.strong_count() > 0);
+        let found = kept.iter().position(|(from, _)| std::ptr::eq(from.as_ptr(), Arc::as_ptr(basis)));
+        let entry = match found {
+            Some(index) => kept.remove(index),
+            None => (Arc::downgrade(basis), Arc::new(Mask::new(basis.spans()))),
+        };
+        let mask = Arc::clone(&entry.1);
+        kept.insert(0, entry);
+        let mut intervals = 0;
+        kept.retain(|(_, mask)| {
+            intervals += mask.len();
+            intervals <= KEPT_INTERVALS_MAX
+        });
+        mask
     }
 }

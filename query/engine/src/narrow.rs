@@ -2,29 +2,22 @@
 //! `device`, joined by AND and OR. Such a comparison cannot fail on any value, so it may be used to read
 //! less; it is always AND-ed with the mask and evaluated again above the scan. Anything else yields `None`.
 
-use std::collections::HashMap;
-use std::sync::OnceLock;
-
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
-use schemas_identity::{DeviceNumber, ShortId};
+use schemas_identity::ShortId;
 use schemas_signals::Registry;
 
-use crate::mask::{Mask, Narrow};
-use crate::tables::DeviceNames;
+use crate::mask::Narrow;
+use crate::tables::DeviceNumbers;
 
 /// Deepest AND/OR nesting looked at.
 const DEPTH_MAX: u32 = 64;
 
 /// What is needed to turn names in a filter into the lake's numbers.
 pub(crate) struct Names<'a> {
-    /// The mask: only its devices can matter.
-    pub mask: &'a Mask,
-    /// Short ids of device numbers.
-    pub devices: &'a DeviceNames,
-    /// The mask's device numbers by short id, made when first needed.
-    pub numbers: &'a OnceLock<HashMap<ShortId, u32>>,
+    /// Device numbers of short ids; whether anybody may see that device is the mask's matter.
+    pub numbers: &'a DeviceNumbers,
 }
 
 impl Names<'_> {
@@ -80,11 +73,6 @@ impl Names<'_> {
         }
     }
 
-    fn by_name(&self) -> HashMap<ShortId, u32> {
-        let named = |number: u32| (self.devices)(DeviceNumber(number)).map(|id| (id, number));
-        self.mask.devices().into_iter().filter_map(named).collect()
-    }
-
     fn compare(&self, column: &str, op: Operator, value: &ScalarValue) -> Option<Narrow> {
         match column {
             "ts" => time(op, value),
@@ -95,9 +83,9 @@ impl Names<'_> {
                 Some(Narrow { signals: Some(ids.into_iter().collect()), ..Narrow::default() })
             }
             "device" if op == Operator::Eq => {
-                let numbers = self.numbers.get_or_init(|| self.by_name());
-                let devices = text(value)?.parse().ok().and_then(|id: ShortId| numbers.get(&id)).copied();
-                Some(Narrow { devices: Some(devices.into_iter().collect()), ..Narrow::default() })
+                let number = text(value)?.parse().ok().and_then(|id: ShortId| (self.numbers)(id));
+                let devices = number.map(|number| number.0).into_iter().collect();
+                Some(Narrow { devices: Some(devices), ..Narrow::default() })
             }
             _ => None,
         }

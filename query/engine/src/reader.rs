@@ -16,7 +16,7 @@ use parquet::errors::ParquetError;
 use thiserror::Error;
 
 use crate::columns::{self, Builder, Column, Labels, Run};
-use crate::counts::Counts;
+use crate::counts::Tally;
 use crate::files::Piece;
 use crate::mask::{Interval, Lookup, Mask};
 use crate::origins::{OriginFiles, Origins};
@@ -70,7 +70,7 @@ pub(crate) struct Shape {
     /// Texts of the mask.
     pub labels: Arc<Labels>,
     /// Where released rows are counted.
-    pub counts: Arc<Counts>,
+    pub tally: Arc<Tally>,
     /// Output schema (projected).
     pub schema: SchemaRef,
     /// Output columns.
@@ -275,7 +275,7 @@ fn emit(shape: &Shape, input: &mut Input) -> Result<RecordBatch, ReadError> {
     }
     let builder = Builder { kind: input.kind, batch: &input.batch, runs: &taken, labels: &shape.labels };
     let batch = builder.build(&shape.schema, &shape.columns)?;
-    shape.counts.add(&taken, shape.mask.people());
+    shape.tally.add(&taken);
     Ok(batch)
 }
 
@@ -286,24 +286,53 @@ fn covering(intervals: &[Interval], at: i64) -> Option<&Interval> {
 }
 
 fn scalar_runs(batch: &RecordBatch, lookup: &mut Lookup) -> Result<VecDeque<Run>, ReadError> {
-    let devices = columns::unsigned(batch, "device")?;
-    let signals = columns::signals(batch)?;
-    let times = columns::timestamps(batch, "ts")?;
+    let devices = columns::unsigned(batch, "device")?.values();
+    let signals = columns::signals(batch)?.values();
+    let times = columns::timestamps(batch, "ts")?.values();
     let mut runs: VecDeque<Run> = VecDeque::new();
-    for row in 0..batch.num_rows() {
-        let (device, signal) = (devices.value(row), signals.value(row));
-        let Some(interval) = covering(lookup.get(device, signal), times.value(row)) else { continue };
-        let who = interval.who;
-        match runs.back_mut() {
-            Some(run)
-                if run.row + run.len == row && (run.who, run.device, run.signal) == (who, device, signal) =>
-            {
-                run.len += 1;
-            }
-            _ => runs.push_back(Run { row, start: 0, len: 1, who, device, signal }),
+    let mut start = 0;
+    while let (Some(device), Some(signal)) = (devices.get(start), signals.get(start)) {
+        // Files are sorted by both, so that a stretch is long.
+        let stretch = devices[start..].iter().zip(&signals[start..]);
+        let len = stretch.take_while(|pair| *pair == (device, signal)).count();
+        let intervals = lookup.get(*device, *signal);
+        let first = Run { row: start, start: 0, len: 0, who: 0, device: *device, signal: *signal };
+        match intervals {
+            [] => {}
+            [only] => one_interval(only, &times[start..start + len], first, &mut runs),
+            many => many_intervals(many, &times[start..start + len], first, &mut runs),
         }
+        start += len;
     }
     Ok(runs)
+}
+
+/// Runs of a stretch of one device and signal whose times lie in the interval.
+fn one_interval(interval: &Interval, times: &[i64], first: Run, runs: &mut VecDeque<Run>) {
+    let is_inside = |at: &i64| interval.from <= *at && *at < interval.to;
+    let mut row = 0;
+    while let Some(skip) = times[row..].iter().position(is_inside) {
+        row += skip;
+        let len = times[row..].iter().take_while(|at| is_inside(at)).count();
+        runs.push_back(Run { row: first.row + row, len, who: interval.who, ..first });
+        row += len;
+    }
+}
+
+/// The same where the device was on several bodies, or consent has gaps.
+fn many_intervals(intervals: &[Interval], times: &[i64], first: Run, runs: &mut VecDeque<Run>) {
+    let mut open: Option<Run> = None;
+    for (row, at) in times.iter().enumerate() {
+        let who = covering(intervals, *at).map(|interval| interval.who);
+        match (&mut open, who) {
+            (Some(run), Some(who)) if run.who == who => run.len += 1,
+            (_, who) => {
+                runs.extend(open.take());
+                open = who.map(|who| Run { row: first.row + row, len: 1, who, ..first });
+            }
+        }
+    }
+    runs.extend(open);
 }
 
 fn wave_runs(batch: &RecordBatch, lookup: &mut Lookup) -> Result<VecDeque<Run>, ReadError> {

@@ -5,10 +5,10 @@
 //! Not a filter node: in DataFusion 55 a filter above a raw scan evaluates the user's expression on hidden
 //! rows too, and its errors, EXPLAIN and statistics told their values.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
@@ -34,14 +34,14 @@ use futures::stream;
 use parking_lot::Mutex;
 use query_audit::Scope;
 use query_consents::Warrant;
-use schemas_identity::{Did, ShortId};
+use schemas_identity::Did;
 use schemas_signals::columns::readings_schema;
 
 use crate::columns::{Column, Labels, wants_origin};
 use crate::counts::Counts;
 use crate::engine::Clock;
 use crate::files::{self, Footers};
-use crate::mask::{Mask, Narrow};
+use crate::mask::{Mask, Masks, Narrow};
 use crate::narrow::Names;
 use crate::origins::OriginFiles;
 use crate::reader::{PartitionReader, Shape, Step, Unit};
@@ -86,8 +86,8 @@ pub(crate) struct Reach {
 
 impl Reach {
     /// A reach for a warrant.
-    pub(crate) fn new(warrant: Arc<Warrant>, shared: Arc<Shared>) -> Self {
-        let mask = Arc::new(Mask::new(warrant.spans()));
+    pub(crate) fn new(warrant: Arc<Warrant>, shared: Arc<Shared>, masks: &Masks) -> Self {
+        let mask = masks.of(warrant.basis());
         Self { warrant, mask, shared, used: AtomicBool::new(false), planned: Mutex::default() }
     }
 
@@ -151,17 +151,16 @@ impl Access {
 /// The table `readings`, as far as one warrant allows it.
 pub(crate) struct Readings {
     reach: Arc<Reach>,
-    numbers: OnceLock<HashMap<ShortId, u32>>,
 }
 
 impl Readings {
     /// The guarded table of one request.
     pub(crate) fn new(reach: Arc<Reach>) -> Self {
-        Self { reach, numbers: OnceLock::new() }
+        Self { reach }
     }
 
     fn names(&self) -> Names<'_> {
-        Names { mask: &self.reach.mask, devices: &self.reach.shared.view.devices, numbers: &self.numbers }
+        Names { numbers: &self.reach.shared.view.numbers }
     }
 
     fn narrow(&self, filters: &[Expr]) -> Narrow {
@@ -236,18 +235,23 @@ impl TableProvider for Readings {
                 None => return plan_err!("no such column"),
             }
         }
-        let mask = Arc::new(self.reach.mask.narrowed(&self.narrow(filters)));
+        let narrow = self.narrow(filters);
+        let mask = match narrow == Narrow::default() {
+            true => Arc::clone(&self.reach.mask),
+            false => Arc::new(self.reach.mask.narrowed(&narrow)),
+        };
         self.reach.planned.lock().extend(mask.scopes());
         let units = self.units(&mask, wants_origin(&columns))?;
         let labels = Labels::new(
             &mask,
+            &columns,
             |person| self.reach.warrant.pseudonym(person),
             &self.reach.shared.view.devices,
         );
         let shape = Shape {
+            tally: self.reach.shared.counts.tally(mask.people()),
             mask,
             labels: Arc::new(labels),
-            counts: Arc::clone(&self.reach.shared.counts),
             schema,
             columns,
             origins: OriginFiles::default(),

@@ -60,6 +60,9 @@ pub struct LakeFile {
 /// Gives the first short id of a device number, the one SQL shows.
 pub type DeviceNames = Arc<dyn Fn(DeviceNumber) -> Option<ShortId> + Send + Sync>;
 
+/// The reverse of [`DeviceNames`].
+pub type DeviceNumbers = Arc<dyn Fn(ShortId) -> Option<DeviceNumber> + Send + Sync>;
+
 /// Everything readable at one moment: sealed files up to a log size, and the live tail after it.
 #[derive(Clone)]
 pub struct View {
@@ -73,6 +76,8 @@ pub struct View {
     pub tail_wave: Vec<RecordBatch>,
     /// Short ids.
     pub devices: DeviceNames,
+    /// Device numbers.
+    pub numbers: DeviceNumbers,
     /// What the store looks at to know that the files are still read; held as long as the view is.
     pub keep: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -86,6 +91,7 @@ impl View {
             tail_wave: Vec::new(),
             log_size: like.log_size,
             devices: Arc::clone(&like.devices),
+            numbers: Arc::clone(&like.numbers),
             keep: None,
         }
     }

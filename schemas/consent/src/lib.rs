@@ -29,7 +29,7 @@ pub use decide::{Decision, Point, Reason, Request, decide};
 pub use explain::explain;
 pub use grant::{Devices, Grant, Grantee};
 pub use refusal::Refusal;
-pub use spans::{Span, compile, horizon, named_subjects};
+pub use spans::{Span, compile, compile_some, horizon, named_among, named_subjects, steady_until};
 pub use state::{ConsentState, Emergency, Ended, Freeze, SubjectConsent};
 pub use terms::{Export, Period, Resolution, Use};
 

@@ -47,7 +47,22 @@ impl Span {
 /// Everything the request may see, sorted by device, then by time.
 pub fn compile(state: &ConsentState, register: &Register, request: &Request) -> Vec<Span> {
     let context = Context::new(register, request);
-    let views = views(state, &context);
+    let mut subjects = candidates(state, &context);
+    subjects.insert(context.principal);
+    cut_all(register, &views(state, &context, &subjects))
+}
+
+/// [`compile`], cut down to these subjects: what to put in the place of their spans when only they said something new.
+pub fn compile_some(
+    state: &ConsentState,
+    register: &Register,
+    request: &Request,
+    subjects: &BTreeSet<Did>,
+) -> Vec<Span> {
+    cut_all(register, &views(state, &Context::new(register, request), subjects))
+}
+
+fn cut_all(register: &Register, views: &HashMap<Did, View<'_>>) -> Vec<Span> {
     let mut spans = Vec::new();
     if views.is_empty() {
         return spans;
@@ -66,6 +81,50 @@ pub fn compile(state: &ConsentState, register: &Register, request: &Request) -> 
 /// Subjects that ever said something to the one who asks, or for whom the glass was broken, allowed or not.
 pub fn named_subjects(state: &ConsentState, register: &Register, request: &Request) -> BTreeSet<Did> {
     candidates(state, &Context::new(register, request))
+}
+
+/// Which of these subjects [`named_subjects`] has.
+pub fn named_among(
+    state: &ConsentState,
+    register: &Register,
+    request: &Request,
+    subjects: &BTreeSet<Did>,
+) -> BTreeSet<Did> {
+    let context = Context::new(register, request);
+    let grantees: Vec<&Grantee> = state.grantees().filter(|grantee| concerns(&context, grantee)).collect();
+    let is_named = |subject: &&Did| {
+        let is_opened = state.is_opened_by(&context.principal, subject);
+        is_opened || grantees.iter().any(|grantee| state.names(grantee, subject))
+    };
+    subjects.iter().filter(is_named).copied().collect()
+}
+
+/// Up to when the answer about these subjects stays what it is if nobody says anything, microseconds since 1970 UTC:
+/// unlike [`horizon`] it also counts what begins to allow. What it says may be too early, never too late.
+pub fn steady_until(
+    state: &ConsentState,
+    register: &Register,
+    request: &Request,
+    subjects: &BTreeSet<Did>,
+) -> i64 {
+    let context = Context::new(register, request);
+    let mut edges: Vec<i64> = Vec::new();
+    for consent in subjects.iter().filter_map(|subject| state.subject(subject)) {
+        for rule in consent.grants().iter().chain(consent.denies()) {
+            if concerns(&context, &rule.grantee) {
+                edges.extend([rule.valid.from_us, rule.valid.to_us]);
+            }
+        }
+        let windows = consent.emergencies().iter().map(|emergency| emergency.window);
+        edges.extend(windows.flat_map(|window| [window.from_us, window.to_us]));
+    }
+    for role in register.roles() {
+        edges.extend(role.from.into_iter().chain(role.to));
+    }
+    if let Some(study) = request.study.as_ref().and_then(|name| register.study(name)) {
+        edges.extend(study.from.into_iter().chain(study.to));
+    }
+    edges.into_iter().filter(|edge_us| *edge_us > request.now_us).min().unwrap_or(i64::MAX)
 }
 
 /// When the answer for these subjects may next change by time alone, microseconds since 1970 UTC; `i64::MAX` is never.
@@ -161,16 +220,18 @@ impl<'a> Rule<'a> {
     }
 }
 
-fn views<'a>(state: &'a ConsentState, context: &Context<'_>) -> HashMap<Did, View<'a>> {
+fn views<'a>(
+    state: &'a ConsentState,
+    context: &Context<'_>,
+    subjects: &BTreeSet<Did>,
+) -> HashMap<Did, View<'a>> {
     let mut views = HashMap::new();
     if !context.is_live() {
         return views;
     }
-    let mut subjects = candidates(state, context);
-    subjects.insert(context.principal);
     for subject in subjects {
-        if let Some(view) = view(state.subject(&subject), context, &subject) {
-            views.insert(subject, view);
+        if let Some(view) = view(state.subject(subject), context, subject) {
+            views.insert(*subject, view);
         }
     }
     views

@@ -168,6 +168,16 @@ impl ConsentState {
         self.named.get(grantee).into_iter().flat_map(|subjects| subjects.iter())
     }
 
+    /// Whether a subject ever said something to a grantee.
+    pub fn names(&self, grantee: &Grantee, subject: &Did) -> bool {
+        self.named.get(grantee).is_some_and(|subjects| subjects.contains(subject))
+    }
+
+    /// Whether a clinician ever broke the glass for a subject.
+    pub fn is_opened_by(&self, clinician: &Did, subject: &Did) -> bool {
+        self.opened.get(clinician).is_some_and(|subjects| subjects.contains(subject))
+    }
+
     /// Every grantee that was ever named.
     pub fn grantees(&self) -> impl Iterator<Item = &Grantee> {
         self.named.keys()

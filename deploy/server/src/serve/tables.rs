@@ -64,12 +64,18 @@ impl Tables for LakeTables {
         let files = view.parts().iter().flat_map(|part| tables(self.lake.directory(), part)).collect();
         let tail = view.tail_rows().map_err(|error| TablesError::Unavailable(error.to_string()))?;
         let register = self.statements.register();
+        let known = Arc::clone(&register);
         Ok(Arc::new(View {
             log_size: view.log_size,
             files,
             tail_scalar: tail.scalar,
             tail_wave: tail.wave,
             devices: Arc::new(move |number| register.device(number).map(|device| device.first_id)),
+            // SQL knows a device by its first id only, also after its key was replaced.
+            numbers: Arc::new(move |id| {
+                let device = known.device_by_kid(id).filter(|device| device.first_id == id);
+                device.map(|device| device.number)
+            }),
             // Files that compaction replaces stay while this is held.
             keep: Some(view),
         }))

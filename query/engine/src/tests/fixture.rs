@@ -254,6 +254,11 @@ pub(crate) fn lake(dir: &Path, group: usize, keep: fn(u32, i64) -> bool) -> View
         tail_scalar: vec![scalar_batch(&kept(readings(&[5], 0, 20)))],
         tail_wave: vec![wave_batch(&kept_waves(waves(10, 2)))],
         devices: names,
+        numbers: Arc::new(|id| {
+            (0..PEOPLE)
+                .find(|number| super::people::device(*number) == id)
+                .map(schemas_identity::DeviceNumber)
+        }),
         keep: None,
     }
 }

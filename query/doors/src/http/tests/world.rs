@@ -124,6 +124,7 @@ impl World {
             tail_scalar: vec![rows(count)],
             tail_wave: Vec::new(),
             devices: Arc::new(move |number| (number.0 == 0).then_some(device)),
+            numbers: Arc::new(move |id| (id == device).then_some(schemas_identity::DeviceNumber(0))),
             keep: None,
         };
         let clock: query_engine::Clock = Arc::new(|| NOW_S * 1_000_000);
