@@ -57,6 +57,9 @@ enum Command {
         /// Queries running beside.
         #[arg(long, default_value_t = 100)]
         beside: usize,
+        /// People whom the queries beside may see.
+        #[arg(long, default_value_t = 10_000)]
+        cohort: u32,
         /// Revocations measured.
         #[arg(long, default_value_t = 200)]
         times: u32,
@@ -70,6 +73,6 @@ fn main() -> Result<()> {
     match command {
         Command::Cost { python } => cost::cost(&dir, people, rounds, &python),
         Command::Dense { python } => cost::dense(&dir, rounds, &python),
-        Command::Revoke { beside, times } => revoke::revoke(&dir, people, beside, times),
+        Command::Revoke { beside, cohort, times } => revoke::revoke(&dir, people, cohort, beside, times),
     }
 }

@@ -17,10 +17,12 @@ const HEAVY: &str = "SELECT signal, count(*), avg(value) FROM readings GROUP BY 
 /// Time for the load to build up.
 const WARM: Duration = Duration::from_secs(2);
 
-/// Revokes one person after the other, each time asking for that person's day at once; the day must be empty.
-pub(crate) fn revoke(dir: &Path, people: u32, beside: usize, times: u32) -> Result<()> {
+/// Revokes one person after the other, each time asking for that person's day at once; the day must be empty. The queries
+/// beside it are allowed by `cohort` people, the one who asks for the day by a thousand.
+pub(crate) fn revoke(dir: &Path, people: u32, cohort: u32, beside: usize, times: u32) -> Result<()> {
     let stored = Stored::open(dir, Recording::Days, people)?;
-    let cohorts = [1_000.min(people), people];
+    let mut cohorts = vec![1_000.min(people)];
+    cohorts.extend((cohort != cohorts[0]).then_some(cohort));
     let population = Population::new(people, &cohorts)?;
     let options =
         Options { queries_max: beside + 16, queries_per_principal_max: beside + 16, ..Options::default() };
@@ -32,7 +34,7 @@ pub(crate) fn revoke(dir: &Path, people: u32, beside: usize, times: u32) -> Resu
         let (stop, done, ended) = (Arc::clone(&stop), Arc::clone(&done), Arc::clone(&ended));
         ours.runtime.spawn(async move {
             while !stop.load(Ordering::Relaxed) {
-                let counter = match Ours::ask(&engine, &population, people, HEAVY).await {
+                let counter = match Ours::ask(&engine, &population, cohort, HEAVY).await {
                     Ok(_) => &done,
                     Err(_) => &ended,
                 };

@@ -31,6 +31,13 @@ pub struct Intent {
     pub started_us: i64,
 }
 
+impl Intent {
+    /// Whether each subject of the scope stands there once, in order.
+    pub(crate) fn is_ascending(&self) -> bool {
+        self.scope.is_sorted_by(|one, next| one.subject < next.subject)
+    }
+}
+
 /// What a query may read of one subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scope {

@@ -58,7 +58,11 @@ impl Index {
             }
         }
         for (subject, running) in record.numbered() {
-            self.trail(subject).add(*running, number);
+            // Looked up first, so that a known subject costs no allocation.
+            match self.trails.get_mut(subject.as_str()) {
+                Some(trail) => trail.add(*running, number),
+                None => self.trails.entry(subject.as_str().into()).or_default().add(*running, number),
+            }
         }
         Ok(())
     }
@@ -68,14 +72,6 @@ impl Index {
         if let Some(entry) = usize::try_from(number).ok().and_then(|number| self.entries.get_mut(number)) {
             entry.log_index = Some(log_index);
         }
-    }
-
-    fn trail(&mut self, subject: &str) -> &mut Trail {
-        // Looked up first, so that a known subject costs no allocation.
-        if !self.trails.contains_key(subject) {
-            self.trails.insert(subject.into(), Trail::default());
-        }
-        self.trails.entry(subject.into()).or_default()
     }
 }
 

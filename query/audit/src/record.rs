@@ -102,9 +102,13 @@ pub(crate) fn intent(
     number: &mut impl FnMut(&str) -> u64,
 ) -> Record {
     let mut groups: BTreeMap<(Vec<u32>, i64, i64), Vec<Counted>> = BTreeMap::new();
-    for Scope { subject, signals, from_us, to_us } in &intent.scope {
+    let is_alike = |one: &Scope, next: &Scope| {
+        (one.signals, one.from_us, one.to_us) == (next.signals, next.from_us, next.to_us)
+    };
+    for alike in intent.scope.chunk_by(is_alike) {
+        let [Scope { signals, from_us, to_us, .. }, ..] = alike else { continue };
         let group = groups.entry((signals.iter().collect(), *from_us, *to_us)).or_default();
-        group.push(numbered(subject, number));
+        group.extend(alike.iter().map(|scope| numbered(&scope.subject, number)));
     }
     let scope = groups.into_iter().map(|((signals, from_us, to_us), subjects)| ScopeRecord {
         signals: signals.iter().map(|id| signal_name(*id)).collect(),

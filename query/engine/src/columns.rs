@@ -68,9 +68,12 @@ impl Column {
     }
 }
 
-/// The lake columns a projection needs.
-pub(crate) fn sources(kind: FileKind, columns: &[Column]) -> Vec<&'static str> {
-    let mut names = vec!["device", "signal", "ts"];
+/// The lake columns a projection needs, and the mask: one that holds for all time asks for no time of scalar rows.
+pub(crate) fn sources(kind: FileKind, columns: &[Column], is_timeless: bool) -> Vec<&'static str> {
+    let mut names = vec!["device", "signal"];
+    if kind == FileKind::Wave || !is_timeless || columns.contains(&Column::Ts) {
+        names.push("ts");
+    }
     if kind == FileKind::Wave {
         names.extend(["ts_last", "period_us"]);
     }

@@ -40,6 +40,7 @@ use crate::scan::{Access, Reach, Readings, Shared};
 use crate::session::World;
 use crate::shown;
 use crate::tables::{Tables, TablesError, View};
+use crate::turns::Turns;
 use crate::walk;
 
 /// Stack of the planning thread; the gate's depth bound is what keeps plans far below it.
@@ -99,7 +100,7 @@ impl std::fmt::Debug for Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let cores = cores();
         Self {
             queries_max: QUERIES_MAX,
             queries_per_principal_max: 8,
@@ -113,6 +114,10 @@ impl Default for Options {
             clock: Arc::new(system_clock),
         }
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
 }
 
 fn system_clock() -> i64 {
@@ -136,6 +141,7 @@ pub struct Engine {
     functions: Functions,
     footers: Arc<Footers>,
     masks: Arc<Masks>,
+    turns: Arc<Turns>,
     memory: Arc<GreedyMemoryPool>,
     admission: Admission,
     runtime: Option<Runtime>,
@@ -186,6 +192,7 @@ impl Engine {
             functions: Functions::allowed(),
             footers: Arc::default(),
             masks: Arc::default(),
+            turns: Turns::new(cores()),
             memory,
             admission,
             runtime: Some(runtime),
@@ -282,6 +289,7 @@ impl Engine {
             functions: self.functions.clone(),
             footers: Arc::clone(&self.footers),
             masks: Arc::clone(&self.masks),
+            turns: Arc::clone(&self.turns),
             studies: self.consents.catalog_studies(warrant.principal(), request.now_us),
             grants: self.consents.catalog_grants(warrant.principal(), request.now_us),
             clock: Arc::clone(&self.options.clock),
@@ -335,6 +343,7 @@ struct PlanJob {
     functions: Functions,
     footers: Arc<Footers>,
     masks: Arc<Masks>,
+    turns: Arc<Turns>,
     studies: Vec<StudyCard>,
     grants: Vec<GrantCount>,
     clock: Clock,
@@ -367,6 +376,8 @@ impl PlanJob {
             clock: self.clock,
             deadline: self.deadline,
             gone: AtomicBool::new(false),
+            turns: self.turns,
+            spent: Arc::default(),
         });
         let (tables, reaches) =
             tables(&self.warrant, &shared, &self.masks, &admitted.relations).map_err(plan_error)?;

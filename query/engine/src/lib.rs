@@ -8,6 +8,7 @@
 //! | `functions`, `session`, `memory`, `catalog`, `rollup` | the planner's world for one request |
 //! | `scan` | `ConsentScan`, the opaque leaf where consent is enforced |
 //! | `mask`, `narrow`, `files`, `reader`, `origins`, `columns`, `counts` | what the leaf is made of |
+//! | `turns` | whose scan may read next |
 //! | `walk`, `bounded` | the last look at a plan, and look-outs in what may work long |
 //! | `shown` | `EXPLAIN`: a plan over empty tables, as text |
 //! | [`running`], `record` | the stream, and its two records in the audit |
@@ -38,6 +39,7 @@ mod scan;
 mod session;
 mod shown;
 pub mod tables;
+mod turns;
 pub mod walk;
 
 pub use engine::{Clock, Engine, Options, RunOptions};

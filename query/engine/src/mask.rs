@@ -6,6 +6,7 @@
 //! and whether anything at all may be visible inside a box of ranges (coarse, for pruning).
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::{Arc, OnceLock, Weak};
 
 use arrow::array::StringViewArray;
@@ -125,6 +126,8 @@ pub(crate) struct Mask {
     people: Arc<People>,
     /// First and last instant of any entry, to answer most questions about another time at once.
     hull: (i64, i64),
+    /// Whether every entry holds for all time, so that nobody need look at a row's time.
+    is_timeless: bool,
 }
 
 /// The people of a mask, shared with masks that were cut down from it.
@@ -216,12 +219,18 @@ impl Mask {
         entries.sort_by_key(|entry| (entry.device, entry.from, entry.to));
         let from = entries.iter().map(|entry| entry.from).min().unwrap_or(i64::MAX);
         let to = entries.iter().map(|entry| entry.to).max().unwrap_or(i64::MIN);
-        Self { entries, people, hull: (from, to) }
+        let is_timeless = entries.iter().all(|entry| (entry.from, entry.to) == (i64::MIN, i64::MAX));
+        Self { entries, people, hull: (from, to), is_timeless }
     }
 
     /// The people named.
     pub(crate) fn people(&self) -> &Arc<People> {
         &self.people
+    }
+
+    /// Whether a row's device and signal alone say whose it is.
+    pub(crate) fn is_timeless(&self) -> bool {
+        self.is_timeless
     }
 
     /// How many intervals it has.
@@ -245,9 +254,9 @@ impl Mask {
     }
 
     /// The visible intervals of one device and signal, disjoint and ascending, into `out`.
-    pub(crate) fn intervals(&self, device: u32, signal: u16, out: &mut Vec<Interval>) {
+    fn intervals(&self, entries: &[Entry], signal: u16, out: &mut Vec<Interval>) {
         out.clear();
-        for entry in self.of_devices(device, device) {
+        for entry in entries {
             if entry.signals.contains(u32::from(signal)) {
                 let from = out.last().map_or(entry.from, |last: &Interval| last.to.max(entry.from));
                 if from < entry.to {
@@ -288,26 +297,54 @@ fn keep_signals(set: SignalSet, wanted: &HashSet<u16>) -> SignalSet {
     kept
 }
 
-/// Remembers the intervals of the last device and signal asked for: rows come sorted, so most questions repeat.
+/// Remembers the intervals of the last device and signal asked for: rows come sorted, so most questions repeat, and the
+/// next device is most often the next entry.
 pub(crate) struct Lookup {
     mask: Arc<Mask>,
     key: Option<(u32, u16)>,
+    /// Entries of the last device asked for.
+    own: Range<usize>,
     intervals: Vec<Interval>,
 }
 
 impl Lookup {
     /// A reader's own view on a shared mask.
     pub(crate) fn new(mask: Arc<Mask>) -> Self {
-        Self { mask, key: None, intervals: Vec::new() }
+        Self { mask, key: None, own: 0..0, intervals: Vec::new() }
+    }
+
+    /// See [`Mask::is_timeless`].
+    pub(crate) fn is_timeless(&self) -> bool {
+        self.mask.is_timeless
     }
 
     /// The visible intervals of a device and signal.
     pub(crate) fn get(&mut self, device: u32, signal: u16) -> &[Interval] {
         if self.key != Some((device, signal)) {
-            self.mask.intervals(device, signal, &mut self.intervals);
+            if self.key.is_none_or(|(known, _)| known != device) {
+                self.own = self.find(device);
+            }
+            let own = self.mask.entries.get(self.own.clone()).unwrap_or_default();
+            self.mask.intervals(own, signal, &mut self.intervals);
             self.key = Some((device, signal));
         }
         &self.intervals
+    }
+
+    fn find(&self, device: u32) -> Range<usize> {
+        let entries = &self.mask.entries;
+        let at = self.own.end;
+        let is_next = entries.get(at).is_some_and(|entry| entry.device == device)
+            && at
+                .checked_sub(1)
+                .and_then(|before| entries.get(before))
+                .is_none_or(|entry| entry.device < device);
+        let start = match is_next {
+            true => at,
+            false => entries.partition_point(|entry| entry.device < device),
+        };
+        let count = entries.iter().skip(start).take_while(|entry| entry.device == device).count();
+        start..start + count
     }
 }
 

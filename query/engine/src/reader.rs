@@ -219,7 +219,7 @@ impl PartitionReader {
 
     fn open_piece(&self, piece: Piece) -> Result<Open, ReadError> {
         let kind = piece.file.kind;
-        let mut wanted = columns::sources(kind, &self.shape.columns);
+        let mut wanted = columns::sources(kind, &self.shape.columns, self.shape.mask.is_timeless());
         let frames = piece.file.frames.as_ref().filter(|_| columns::wants_origin(&self.shape.columns));
         let origins = frames.map(|frames| self.shape.origins.load(&frames.path)).transpose()?;
         let leaf_limit = piece.file.leaf_limit;
@@ -288,7 +288,11 @@ fn covering(intervals: &[Interval], at: i64) -> Option<&Interval> {
 fn scalar_runs(batch: &RecordBatch, lookup: &mut Lookup) -> Result<VecDeque<Run>, ReadError> {
     let devices = columns::unsigned(batch, "device")?.values();
     let signals = columns::signals(batch)?.values();
-    let times = columns::timestamps(batch, "ts")?.values();
+    // Not read where the mask needs none.
+    let times = match lookup.is_timeless() {
+        true => None,
+        false => Some(columns::timestamps(batch, "ts")?.values()),
+    };
     let mut runs: VecDeque<Run> = VecDeque::new();
     let mut start = 0;
     while let (Some(device), Some(signal)) = (devices.get(start), signals.get(start)) {
@@ -297,10 +301,11 @@ fn scalar_runs(batch: &RecordBatch, lookup: &mut Lookup) -> Result<VecDeque<Run>
         let len = stretch.take_while(|pair| *pair == (device, signal)).count();
         let intervals = lookup.get(*device, *signal);
         let first = Run { row: start, start: 0, len: 0, who: 0, device: *device, signal: *signal };
-        match intervals {
-            [] => {}
-            [only] => one_interval(only, &times[start..start + len], first, &mut runs),
-            many => many_intervals(many, &times[start..start + len], first, &mut runs),
+        match (intervals, times) {
+            ([], _) => {}
+            ([only, ..], None) => runs.push_back(Run { len, who: only.who, ..first }),
+            ([only], Some(times)) => one_interval(only, &times[start..start + len], first, &mut runs),
+            (many, Some(times)) => many_intervals(many, &times[start..start + len], first, &mut runs),
         }
         start += len;
     }

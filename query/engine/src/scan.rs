@@ -46,6 +46,7 @@ use crate::narrow::Names;
 use crate::origins::OriginFiles;
 use crate::reader::{PartitionReader, Shape, Step, Unit};
 use crate::tables::{FileKind, View};
+use crate::turns::{Spent, Turns};
 
 /// Name of the leaf, and all that is ever printed of it.
 pub(crate) const SCAN_NAME: &str = "ConsentScan";
@@ -68,6 +69,10 @@ pub(crate) struct Shared {
     pub deadline: Instant,
     /// Set once nobody waits for the rows any more.
     pub gone: AtomicBool,
+    /// Where its scans stand in line.
+    pub turns: Arc<Turns>,
+    /// How long they have read so far.
+    pub spent: Arc<Spent>,
 }
 
 /// What one request may read at one resolution.
@@ -381,12 +386,14 @@ async fn pull(
         if !reach.holds() {
             return Err(consent_changed());
         }
-        let (step, back) = tokio::task::spawn_blocking(move || {
+        let shared = &reach.shared;
+        let step = move || {
             let step = reader.step();
             (step, reader)
-        })
-        .await
-        .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        };
+        let Some((step, back)) = shared.turns.run(&shared.spent, step).await else {
+            return Err(DataFusionError::Internal("a step of a scan ended without a word".to_owned()));
+        };
         reader = back;
         let step = step.map_err(|error| DataFusionError::External(Box::new(error)))?;
         if !reach.holds() {

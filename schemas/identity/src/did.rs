@@ -48,8 +48,44 @@ impl fmt::Display for Did {
         let mut bytes = [0u8; 34];
         bytes[..2].copy_from_slice(&MULTICODEC_ED25519);
         bytes[2..].copy_from_slice(self.0.as_bytes());
-        write!(f, "{PREFIX}{}", bs58::encode(bytes).into_string())
+        let mut digits = [0u8; DIGITS_MAX];
+        f.write_str(PREFIX)?;
+        f.write_str(base58(&bytes, &mut digits))
     }
+}
+
+/// Digits of base58btc, the ones people mix up left out.
+const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+/// 58 to the power of five: five digits are taken off at once.
+const FIVE_DIGITS: u64 = 58 * 58 * 58 * 58 * 58;
+/// Digits of the largest number of 36 bytes, to a whole number of fives.
+const DIGITS_MAX: usize = 50;
+
+/// The digits of 34 bytes that begin with 0xed. A record of an access names everybody it concerns, and `bs58` goes byte by
+/// byte: it is the reference that the tests compare with.
+fn base58<'d>(bytes: &[u8; 34], digits: &'d mut [u8; DIGITS_MAX]) -> &'d str {
+    let mut limbs = [0u32; 9];
+    let mut padded = [0u8; 36];
+    padded[2..].copy_from_slice(bytes);
+    for (limb, four) in limbs.iter_mut().zip(padded.as_chunks::<4>().0) {
+        *limb = u32::from_be_bytes(*four);
+    }
+    for five in digits.rchunks_exact_mut(5) {
+        let mut rest = 0u64;
+        for limb in &mut limbs {
+            let value = (rest << 32) | u64::from(*limb);
+            // Both fit: rest is below 58^5 < 2^30.
+            *limb = (value / FIVE_DIGITS) as u32;
+            rest = value % FIVE_DIGITS;
+        }
+        for digit in five.iter_mut().rev() {
+            *digit = ALPHABET[(rest % 58) as usize];
+            rest /= 58;
+        }
+    }
+    // The first byte is not zero, so there is no leading digit to keep.
+    let first = digits.iter().position(|digit| *digit != ALPHABET[0]).unwrap_or(DIGITS_MAX);
+    std::str::from_utf8(&digits[first..]).unwrap_or_default()
 }
 
 impl fmt::Debug for Did {
@@ -98,6 +134,27 @@ mod tests {
             hex::encode(did.key().as_bytes()),
             "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29"
         );
+    }
+
+    /// Guarantee: our digits are those of the reference, at the edges and for many keys.
+    #[test]
+    fn digits_agree_with_bs58() {
+        let check = |tail: [u8; 32]| {
+            let mut bytes = [0u8; 34];
+            bytes[..2].copy_from_slice(&MULTICODEC_ED25519);
+            bytes[2..].copy_from_slice(&tail);
+            assert_eq!(base58(&bytes, &mut [0; DIGITS_MAX]), bs58::encode(bytes).into_string());
+        };
+        check([0; 32]);
+        check([0xff; 32]);
+        for bit in 0..256 {
+            let mut tail = [0u8; 32];
+            tail[bit / 8] = 1 << (bit % 8);
+            check(tail);
+        }
+        for number in 0..5_000_u32 {
+            check(*blake3::hash(&number.to_le_bytes()).as_bytes());
+        }
     }
 
     /// Guarantee: other methods, other keys and damaged text are refused.
