@@ -314,9 +314,10 @@ impl Audit {
                     continue;
                 }
             }
+            let is_simple = is_alone && draft.names_each_once();
             let mut running = |subject: &str| {
                 let known = || index.trails.get(subject).map_or(0, |trail| trail.newest);
-                if is_alone && draft.names_each_once() {
+                if is_simple {
                     return known() + 1;
                 }
                 let number = newest.entry(subject.to_owned()).or_insert_with(known);
