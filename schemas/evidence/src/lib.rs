@@ -12,12 +12,14 @@
 //! | `policy`     | C2SP trust policy, with the `maker` lines of this project |
 //! | `proof`      | C2SP offline proofs of logging |
 //! | `evidence`   | the `.evidence` file: from one frame to one checkpoint, checked offline |
+//! | `answer`     | the manifest of an answer: what was asked of which state, checked offline |
 //! | `tiles`      | C2SP tlog-tiles: names, contents, the audit of a whole log |
 //! | `ledger`     | the traits `Ledger` and `Anchor`, with a ledger in memory |
 //! | `conformance`| the suite each implementation of those traits runs (feature `conformance`) |
 //!
 //! What it is not: nothing here reads a file, a socket, a clock or a source of randomness.
 
+pub mod answer;
 pub mod checkpoint;
 pub mod compact;
 #[cfg(feature = "conformance")]
@@ -35,6 +37,7 @@ pub mod set;
 mod text;
 pub mod tiles;
 
+pub use answer::AnswerManifest;
 pub use checkpoint::{Checkpoint, CheckpointError, cosign_checkpoint, open_checkpoint, sign_checkpoint};
 pub use compact::CompactTree;
 pub use entry::{Entry, EntryError, commitment, entry_leaf};

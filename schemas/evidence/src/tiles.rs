@@ -146,6 +146,8 @@ pub struct LogAudit {
     pub head: Accepted,
     /// Entries by kind.
     pub kinds: BTreeMap<&'static str, u64>,
+    /// Batch entries before each of the kept heads, in their order.
+    pub batches_at: Vec<u64>,
     /// What does not fit; empty for a sound log.
     pub findings: Vec<Finding>,
 }
@@ -175,7 +177,12 @@ pub fn audit(
         tree: CompactTree::default(),
         edge: Vec::new(),
         kept,
-        found: LogAudit { head, kinds: BTreeMap::new(), findings: Vec::new() },
+        found: LogAudit {
+            head,
+            kinds: BTreeMap::new(),
+            batches_at: vec![0; kept.len()],
+            findings: Vec::new(),
+        },
     };
     audit.check_kept_roots();
     for (n, width) in tiles_of_level(audit.size, 0) {
@@ -243,7 +250,13 @@ impl Audit<'_> {
 
     fn count(&mut self, index: u64, entry: &[u8]) {
         match Entry::parse_bytes(entry) {
-            Ok(entry) => *self.found.kinds.entry(entry.kind()).or_default() += 1,
+            Ok(entry) => {
+                *self.found.kinds.entry(entry.kind()).or_default() += 1;
+                if matches!(entry, Entry::Batch { .. }) {
+                    let later = self.found.batches_at.iter_mut().zip(self.kept);
+                    later.filter(|(_, head)| index < head.size).for_each(|(batches, _)| *batches += 1);
+                }
+            }
             Err(error) => self.finding(format!("entry {index}"), error.to_string()),
         }
     }
