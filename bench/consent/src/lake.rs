@@ -192,6 +192,7 @@ fn view_of(lake: &Lake, people: u32) -> Result<View> {
     Ok(View {
         log_size: view.log_size,
         files,
+        sources: Default::default(),
         tail_scalar: Vec::new(),
         tail_wave: Vec::new(),
         numbers: Arc::new(move |id| numbers.get(&id).copied()),

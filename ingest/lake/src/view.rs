@@ -80,6 +80,16 @@ impl View {
         parts
     }
 
+    /// Places in the log of the entries that commit to these files: of each batch, and of each set that stands in the place
+    /// of some batches' own files. Both rise; a set's may be later than the view.
+    pub fn entry_indices(&self) -> (impl ExactSizeIterator<Item = u64>, impl ExactSizeIterator<Item = u64>) {
+        let sets = self.held.sets.partition_point(|set| set.range().start < self.batches.len());
+        let mut sets: Vec<u64> = self.held.sets.iter().take(sets).map(|set| set.entry_index).collect();
+        // Sets stand in the order of their batches, and a later one may hold earlier batches.
+        sets.sort_unstable();
+        (self.batches.iter().map(|batch| batch.entry_index), sets.into_iter())
+    }
+
     /// The tail's rows, chunk by chunk in the order of arrival; made now if nobody asked before.
     ///
     /// # Errors

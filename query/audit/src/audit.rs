@@ -80,6 +80,11 @@ impl Receipt {
         Receipt { share: Some(Arc::new(share)), ..self.clone() }
     }
 
+    /// The number of the intent's record.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Where the intent's commitment is in the log.
     pub fn log_index(&self) -> u64 {
         self.log_index

@@ -11,6 +11,7 @@
 //! | [`polling`] | one record for a client that asks the same again and again |
 //! | `loading` | opening: rebuilds the index, brings records and log together |
 //! | [`report`] | what one subject may see of all this |
+//! | `moved` | how the people of two reads differ, in numbers |
 //! | `withdrawn` | which of it was released before a grant was taken back |
 //! | `check` | every record against its commitment in the log |
 //!
@@ -33,6 +34,7 @@ mod error;
 mod file;
 mod index;
 mod loading;
+mod moved;
 pub mod normalise;
 pub mod polling;
 mod record;
@@ -43,6 +45,7 @@ pub use audit::{Audit, Opened, Options, Receipt};
 pub use check::Finding;
 pub use entry::{Completion, Intent, Outcome, Refused, Scope};
 pub use error::AuditError;
+pub use moved::Moved;
 pub use report::{Access, Page, Report, Seen, Withdrawn};
 
 #[cfg(test)]

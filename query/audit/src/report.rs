@@ -214,7 +214,7 @@ impl Audit {
     }
 
     /// Reads one record from disk.
-    fn record(&self, number: u64) -> Result<(Option<Record>, u64), AuditError> {
+    pub(crate) fn record(&self, number: u64) -> Result<(Option<Record>, u64), AuditError> {
         let Some(entry) = self.index.read().entry(number).copied() else { return Ok((None, 0)) };
         let (_, body) = file::read(self.dir(), entry.place)?;
         // It read when it was written or opened; if it no longer does, the file was changed underneath.

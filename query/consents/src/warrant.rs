@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use schemas_consent::{Request, Resolution, Span, Use};
-use schemas_identity::Did;
 use schemas_identity::token::Token;
+use schemas_identity::{BootId, Did, ShortId};
 
 use crate::basis::{Bases, Basis};
 use crate::index::{Changes, Snapshot};
@@ -137,6 +137,22 @@ impl Warrant {
         match &self.request.study {
             Some(study) => self.source.secret.pseudonym(study, subject),
             None => subject.to_string(),
+        }
+    }
+
+    /// How results name a device: in a study by a name of that study alone.
+    pub fn device(&self, device: ShortId) -> ShortId {
+        match &self.request.study {
+            Some(study) => self.source.secret.device(study, device),
+            None => device,
+        }
+    }
+
+    /// How results name a boot, likewise.
+    pub fn boot(&self, boot: BootId) -> BootId {
+        match &self.request.study {
+            Some(study) => self.source.secret.boot(study, boot),
+            None => boot,
         }
     }
 

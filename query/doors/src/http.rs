@@ -48,8 +48,8 @@ pub struct DoorState {
     pub consents: Arc<Consents>,
     /// Tells people who read them.
     pub audit: Arc<Audit>,
-    /// Keeps manifests.
-    pub manifests: Manifests,
+    /// Signs, keeps and proves manifests.
+    pub manifests: Arc<Manifests>,
     /// Says which tokens may be used.
     pub tokens: Arc<Tokens>,
     /// Says how often.

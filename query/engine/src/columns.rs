@@ -15,7 +15,8 @@ use arrow::datatypes::{
     Float64Type, Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType, UInt16Type, UInt32Type,
 };
 use arrow::error::ArrowError;
-use schemas_identity::{DeviceNumber, Did};
+use query_consents::Warrant;
+use schemas_identity::{BootId, DeviceNumber};
 use schemas_signals::Registry;
 use schemas_signals::columns::ORIGIN_COLUMNS;
 
@@ -90,18 +91,15 @@ pub(crate) struct Labels {
     device_rows: HashMap<u32, u32>,
     signals: StringViewArray,
     units: StringViewArray,
+    /// Names boots.
+    warrant: Arc<Warrant>,
 }
 
 impl Labels {
     /// Gathers the names that a mask can show in these columns.
-    pub(crate) fn new(
-        mask: &Mask,
-        columns: &[Column],
-        subject: impl Fn(&Did) -> String,
-        names: &DeviceNames,
-    ) -> Self {
+    pub(crate) fn new(mask: &Mask, columns: &[Column], warrant: &Arc<Warrant>, names: &DeviceNames) -> Self {
         let subjects = match columns.contains(&Column::Subject) {
-            true => mask.people().names(subject).clone(),
+            true => mask.people().names(|person| warrant.pseudonym(person)).clone(),
             false => StringViewArray::from_iter_values(std::iter::empty::<&str>()),
         };
         let numbers = if columns.contains(&Column::Device) { mask.devices() } else { Vec::new() };
@@ -122,6 +120,7 @@ impl Labels {
             units: StringViewArray::from_iter(
                 (0..=last).map(|id| of(id).map(|signal| signal.unit.to_string())),
             ),
+            warrant: Arc::clone(warrant),
         }
     }
 }
@@ -324,15 +323,22 @@ impl Builder<'_> {
         let mut rows: Vec<u32> = Vec::with_capacity(self.rows());
         let mut last: Option<&[u8]> = None;
         let mut count = 0_u32;
+        let mut is_good = true;
         self.each_row(|row| {
             let boot = boots.value(row);
             if last != Some(boot) {
-                texts.append_value(hex::encode(boot));
+                match <[u8; 8]>::try_from(boot) {
+                    Ok(id) => texts.append_value(self.labels.warrant.boot(BootId(id)).to_string()),
+                    Err(_) => is_good = false,
+                }
                 last = Some(boot);
                 count += 1;
             }
             rows.push(count.saturating_sub(1));
         });
+        if !is_good {
+            return Err(wrong("boot"));
+        }
         take(&texts.finish(), &UInt32Array::from(rows), None)
     }
 }

@@ -230,7 +230,7 @@ impl Engine {
         polls: bool,
     ) -> Result<Running, EngineError> {
         let deadline = Instant::now() + self.options.time_max;
-        let request = Request::new(warrant, sql, (self.options.clock)())?;
+        let request = Request::new(warrant, sql, (self.options.clock)(), options.as_of.is_some())?;
         let (planned, permit) = match self.plan(&request, options, deadline).await {
             Ok(planned) => planned,
             Err(refusal) => {
@@ -372,7 +372,6 @@ impl PlanJob {
             footers: self.footers,
             counts: Arc::new(Counts::default()),
             cut: AtomicBool::new(false),
-            opened: Mutex::default(),
             clock: self.clock,
             deadline: self.deadline,
             gone: AtomicBool::new(false),

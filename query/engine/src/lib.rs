@@ -12,7 +12,7 @@
 //! | `walk`, `bounded` | the last look at a plan, and look-outs in what may work long |
 //! | `shown` | `EXPLAIN`: a plan over empty tables, as text |
 //! | [`running`], `record` | the stream, and its two records in the audit |
-//! | [`manifest`] | what an answer was made of |
+//! | [`manifest`] | what an answer was made of: signed, kept, proved |
 //!
 //! Absent on purpose: any way to reach a row without a [`query_consents::Warrant`]; EXPLAIN ANALYZE; settings; files
 //! or functions outside a closed list; raw tables registered with the planner.
@@ -44,9 +44,11 @@ pub mod walk;
 
 pub use engine::{Clock, Engine, Options, RunOptions};
 pub use error::EngineError;
-pub use manifest::{ManifestError, ManifestFile, ManifestResult, Manifests, QueryManifest};
+pub use manifest::{ManifestError, Manifests, QueryManifest};
 pub use running::Running;
-pub use tables::{DeviceNames, DeviceNumbers, FileKind, FramesFile, LakeFile, Tables, TablesError, View};
+pub use tables::{
+    DeviceNames, DeviceNumbers, FileKind, FramesFile, LakeFile, Sources, Tables, TablesError, View,
+};
 
 #[cfg(test)]
 mod tests;

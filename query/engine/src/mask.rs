@@ -14,8 +14,10 @@ use parking_lot::Mutex;
 use query_audit::Scope;
 use query_consents::Basis;
 use schemas_consent::Span;
-use schemas_identity::Did;
+use schemas_identity::{DeviceNumber, Did, ShortId};
 use schemas_signals::SignalSet;
+
+use crate::tables::DeviceNames;
 
 /// Time during which one person's consent covers a device and signal; half-open, microseconds UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +130,8 @@ pub(crate) struct Mask {
     hull: (i64, i64),
     /// Whether every entry holds for all time, so that nobody need look at a row's time.
     is_timeless: bool,
+    /// Devices by the names of a study; made when first asked for.
+    numbers: OnceLock<HashMap<ShortId, u32>>,
 }
 
 /// The people of a mask, shared with masks that were cut down from it.
@@ -220,7 +224,7 @@ impl Mask {
         let from = entries.iter().map(|entry| entry.from).min().unwrap_or(i64::MAX);
         let to = entries.iter().map(|entry| entry.to).max().unwrap_or(i64::MIN);
         let is_timeless = entries.iter().all(|entry| (entry.from, entry.to) == (i64::MIN, i64::MAX));
-        Self { entries, people, hull: (from, to), is_timeless }
+        Self { entries, people, hull: (from, to), is_timeless, numbers: OnceLock::new() }
     }
 
     /// The people named.
@@ -251,6 +255,22 @@ impl Mask {
         let mut devices: Vec<u32> = self.entries.iter().map(|entry| entry.device).collect();
         devices.dedup();
         devices
+    }
+
+    /// The number of one of its devices by name. `names` is the same function for as long as the mask lives: a mask is kept for
+    /// one study only. While it does not know them all, what it says is not kept.
+    pub(crate) fn number(&self, name: ShortId, names: &DeviceNames) -> Option<u32> {
+        if let Some(numbers) = self.numbers.get() {
+            return numbers.get(&name).copied();
+        }
+        let devices = self.devices();
+        let named = devices.iter().filter_map(|number| Some((names(DeviceNumber(*number))?, *number)));
+        let numbers: HashMap<ShortId, u32> = named.collect();
+        let found = numbers.get(&name).copied();
+        if numbers.len() == devices.len() {
+            let _ = self.numbers.set(numbers);
+        }
+        found
     }
 
     /// The visible intervals of one device and signal, disjoint and ascending, into `out`.

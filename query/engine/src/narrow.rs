@@ -9,15 +9,14 @@ use schemas_identity::ShortId;
 use schemas_signals::Registry;
 
 use crate::mask::Narrow;
-use crate::tables::DeviceNumbers;
 
 /// Deepest AND/OR nesting looked at.
 const DEPTH_MAX: u32 = 64;
 
 /// What is needed to turn names in a filter into the lake's numbers.
 pub(crate) struct Names<'a> {
-    /// Device numbers of short ids; whether anybody may see that device is the mask's matter.
-    pub numbers: &'a DeviceNumbers,
+    /// A device's number by its name; whether anybody may see that device is the mask's matter.
+    pub number: &'a dyn Fn(ShortId) -> Option<u32>,
 }
 
 impl Names<'_> {
@@ -83,8 +82,7 @@ impl Names<'_> {
                 Some(Narrow { signals: Some(ids.into_iter().collect()), ..Narrow::default() })
             }
             "device" if op == Operator::Eq => {
-                let number = text(value)?.parse().ok().and_then(|id: ShortId| (self.numbers)(id));
-                let devices = number.map(|number| number.0).into_iter().collect();
+                let devices = text(value)?.parse().ok().and_then(self.number).into_iter().collect();
                 Some(Narrow { devices: Some(devices), ..Narrow::default() })
             }
             _ => None,

@@ -25,14 +25,21 @@ pub(crate) struct Request {
     pub sql: String,
     /// When it was asked, microseconds UTC.
     pub now_us: i64,
+    /// Whether it asks of an earlier state.
+    pub is_of_past: bool,
 }
 
 impl Request {
     /// A request with a fresh id.
-    pub(crate) fn new(warrant: Warrant, sql: &str, now_us: i64) -> Result<Self, EngineError> {
+    pub(crate) fn new(
+        warrant: Warrant,
+        sql: &str,
+        now_us: i64,
+        is_of_past: bool,
+    ) -> Result<Self, EngineError> {
         let mut id = [0_u8; ID_BYTES];
         getrandom::fill(&mut id).map_err(|error| EngineError::Internal(error.to_string()))?;
-        Ok(Self { id: hex::encode(id), warrant: Arc::new(warrant), sql: sql.to_owned(), now_us })
+        Ok(Self { id: hex::encode(id), warrant: Arc::new(warrant), sql: sql.to_owned(), now_us, is_of_past })
     }
 
     /// Records that somebody is about to read; durable and in the log when this returns. For a client that polls, a record

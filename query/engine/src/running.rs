@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::error::{Budget, EngineError};
-use crate::manifest::{ManifestFile, QueryManifest};
+use crate::manifest::QueryManifest;
 use crate::reader::BATCH_ROWS_MAX;
 use crate::record::{self, Request};
 use crate::scan::Access;
@@ -156,7 +156,7 @@ impl Driver {
             Ok(ending) => ending,
             Err(_) => Ending::Failed(EngineError::Internal("query panicked".to_owned())),
         };
-        let manifest = self.manifest(handed);
+        let mut manifest = self.manifest(handed);
         let Self { plan, access, audit, receipt, sender, .. } = self;
         drop(plan);
         let per_subject: BTreeMap<Did, u64> = access.shared.counts.snapshot();
@@ -165,7 +165,11 @@ impl Driver {
         let last = match (ending, recorded) {
             (Ending::Failed(error), _) => Message::Failed(error),
             (Ending::Abandoned, _) => return,
-            (Ending::Complete, Ok(Ok(_))) => Message::End(Box::new(manifest)),
+            (Ending::Complete, Ok(Ok(index))) => {
+                // A polling client's completion is not written yet; what is returned then is the intent's own place.
+                manifest.result_index = (index != manifest.query_index).then_some(index);
+                Message::End(Box::new(manifest))
+            }
             (Ending::Complete, Ok(Err(error))) => Message::Failed(EngineError::Audit(error.to_string())),
             (Ending::Complete, Err(error)) => Message::Failed(EngineError::Audit(error.to_string())),
         };
@@ -259,23 +263,22 @@ impl Driver {
     fn manifest(&self, handed: Handed) -> QueryManifest {
         let warrant = &self.request.warrant;
         let view = &self.access.shared.view;
-        let opened = self.access.shared.opened.lock();
         QueryManifest {
-            v: 1,
             id: self.request.id.clone(),
             principal: *warrant.principal(),
             purpose: warrant.purpose().to_owned(),
             study: warrant.study().map(str::to_owned),
-            sql_blake3: blake3::hash(self.request.sql.as_bytes()).to_hex().to_string(),
+            sql_blake3: *blake3::hash(self.request.sql.as_bytes()).as_bytes(),
+            asked_us: self.request.now_us,
+            is_of_past: self.request.is_of_past,
             log_size: view.log_size,
+            sources: view.sources.clone(),
             live_tail: !view.tail_scalar.is_empty() || !view.tail_wave.is_empty(),
             consent_epoch: warrant.epoch(),
-            files: opened
-                .iter()
-                .map(|(name, digest)| ManifestFile { name: name.clone(), blake3: digest.clone() })
-                .collect(),
+            record: self.receipt.number(),
+            query_index: self.receipt.log_index(),
+            result_index: None,
             rows: handed.rows,
-            result: None,
         }
     }
 }

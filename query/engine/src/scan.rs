@@ -34,10 +34,10 @@ use futures::stream;
 use parking_lot::Mutex;
 use query_audit::Scope;
 use query_consents::Warrant;
-use schemas_identity::Did;
+use schemas_identity::{Did, ShortId};
 use schemas_signals::columns::readings_schema;
 
-use crate::columns::{Column, Labels, wants_origin};
+use crate::columns::{Column, Labels};
 use crate::counts::Counts;
 use crate::engine::Clock;
 use crate::files::{self, Footers};
@@ -45,7 +45,7 @@ use crate::mask::{Mask, Masks, Narrow};
 use crate::narrow::Names;
 use crate::origins::OriginFiles;
 use crate::reader::{PartitionReader, Shape, Step, Unit};
-use crate::tables::{FileKind, View};
+use crate::tables::{DeviceNames, FileKind, View};
 use crate::turns::{Spent, Turns};
 
 /// Name of the leaf, and all that is ever printed of it.
@@ -61,8 +61,6 @@ pub(crate) struct Shared {
     pub counts: Arc<Counts>,
     /// Set once a consent change has cut the request off; never cleared.
     pub cut: AtomicBool,
-    /// Files opened so far, name to digest, for the manifest.
-    pub opened: Mutex<BTreeMap<String, String>>,
     /// The present, microseconds UTC: consent ends by time, too.
     pub clock: Clock,
     /// When the query must have ended.
@@ -81,6 +79,8 @@ pub(crate) struct Reach {
     pub warrant: Arc<Warrant>,
     /// Its spans, compiled.
     pub mask: Arc<Mask>,
+    /// How it names devices: in a study otherwise than elsewhere.
+    pub devices: DeviceNames,
     /// What it shares with the request's other tables.
     pub shared: Arc<Shared>,
     /// Set once a plan reads through it.
@@ -93,7 +93,18 @@ impl Reach {
     /// A reach for a warrant.
     pub(crate) fn new(warrant: Arc<Warrant>, shared: Arc<Shared>, masks: &Masks) -> Self {
         let mask = masks.of(warrant.basis());
-        Self { warrant, mask, shared, used: AtomicBool::new(false), planned: Mutex::default() }
+        let (names, namer) = (Arc::clone(&shared.view.devices), Arc::clone(&warrant));
+        let devices: DeviceNames = Arc::new(move |number| names(number).map(|id| namer.device(id)));
+        Self { warrant, mask, devices, shared, used: AtomicBool::new(false), planned: Mutex::default() }
+    }
+
+    /// The number of a device by the name that this request has for it.
+    fn number(&self, name: ShortId) -> Option<u32> {
+        match self.warrant.study() {
+            None => (self.shared.view.numbers)(name).map(|number| number.0),
+            // A study's names cannot be turned back, only made.
+            Some(_) => self.mask.number(name, &self.devices),
+        }
     }
 
     /// False once a person of the warrant has changed their mind, or a grant or the token ran out.
@@ -165,7 +176,7 @@ impl Readings {
     }
 
     fn names(&self) -> Names<'_> {
-        Names { numbers: &self.reach.shared.view.numbers }
+        Names { number: &|name| self.reach.number(name) }
     }
 
     fn narrow(&self, filters: &[Expr]) -> Narrow {
@@ -174,17 +185,13 @@ impl Readings {
     }
 
     /// Everything to read for a mask: pieces of files, then the live tail.
-    fn units(&self, mask: &Mask, wants_origin: bool) -> Result<Vec<Unit>> {
+    fn units(&self, mask: &Mask) -> Result<Vec<Unit>> {
         let shared = &self.reach.shared;
         let view = &shared.view;
         let mut units = Vec::new();
         for file in view.files.iter().filter(|file| files::may_show(file, mask)) {
             let open =
                 shared.footers.open(file).map_err(|error| DataFusionError::External(Box::new(error)))?;
-            shared.opened.lock().insert(file.name.clone(), file.blake3.clone());
-            if let Some(frames) = file.frames.as_ref().filter(|_| wants_origin) {
-                shared.opened.lock().insert(frames.name.clone(), frames.blake3.clone());
-            }
             units.extend(files::pieces(&open, mask).into_iter().map(Unit::Piece));
         }
         units.extend(view.tail_scalar.iter().map(|batch| Unit::Tail(FileKind::Scalar, batch.clone())));
@@ -246,13 +253,8 @@ impl TableProvider for Readings {
             false => Arc::new(self.reach.mask.narrowed(&narrow)),
         };
         self.reach.planned.lock().extend(mask.scopes());
-        let units = self.units(&mask, wants_origin(&columns))?;
-        let labels = Labels::new(
-            &mask,
-            &columns,
-            |person| self.reach.warrant.pseudonym(person),
-            &self.reach.shared.view.devices,
-        );
+        let units = self.units(&mask)?;
+        let labels = Labels::new(&mask, &columns, &self.reach.warrant, &self.reach.devices);
         let shape = Shape {
             tally: self.reach.shared.counts.tally(mask.people()),
             mask,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use schemas_evidence::answer::LISTED_MAX;
 use schemas_identity::{DeviceNumber, ShortId};
 use thiserror::Error;
 
@@ -63,6 +64,34 @@ pub type DeviceNames = Arc<dyn Fn(DeviceNumber) -> Option<ShortId> + Send + Sync
 /// The reverse of [`DeviceNames`].
 pub type DeviceNumbers = Arc<dyn Fn(ShortId) -> Option<DeviceNumber> + Send + Sync>;
 
+/// Which entries of the log commit to the files of a view.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// Batches in it.
+    pub batches: u64,
+    /// Sets of merged files in it.
+    pub sets: u64,
+    /// Log indices of all of them, rising; empty if they are more than [`schemas_evidence::answer::LISTED_MAX`].
+    pub entries: Vec<u64>,
+}
+
+impl Sources {
+    /// From the log indices of batches and sets.
+    pub fn new(
+        batches: impl ExactSizeIterator<Item = u64>,
+        sets: impl ExactSizeIterator<Item = u64>,
+    ) -> Sources {
+        let count = |items: usize| u64::try_from(items).unwrap_or(u64::MAX);
+        let (batch_count, set_count) = (batches.len(), sets.len());
+        let mut entries = Vec::new();
+        if batch_count + set_count <= LISTED_MAX {
+            entries = batches.chain(sets).collect();
+            entries.sort_unstable();
+        }
+        Sources { batches: count(batch_count), sets: count(set_count), entries }
+    }
+}
+
 /// Everything readable at one moment: sealed files up to a log size, and the live tail after it.
 #[derive(Clone)]
 pub struct View {
@@ -70,6 +99,8 @@ pub struct View {
     pub log_size: u64,
     /// Sealed files (scalar and wave; frames files are not listed).
     pub files: Vec<LakeFile>,
+    /// What in the log commits to those files.
+    pub sources: Sources,
     /// Unsealed scalar rows; empty in a view of the past.
     pub tail_scalar: Vec<RecordBatch>,
     /// Unsealed wave rows; empty in a view of the past.
@@ -87,6 +118,7 @@ impl View {
     pub(crate) fn nothing(like: &View) -> View {
         View {
             files: Vec::new(),
+            sources: like.sources.clone(),
             tail_scalar: Vec::new(),
             tail_wave: Vec::new(),
             log_size: like.log_size,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use schemas_evidence::AnswerManifest;
 use serde_json::json;
 
 use super::ClientOptions;
@@ -52,7 +53,7 @@ pub(crate) struct SqlArguments {
     /// Write the answer here instead of to stdout.
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Write the manifest of the answer here.
+    /// Write the manifest of the answer here, with the question in it: `vitalog-verify manifest F --policy P --result OUT`.
     #[arg(long)]
     manifest: Option<PathBuf>,
     /// Ask the data as it was at this log size; consent is always today's.
@@ -74,7 +75,23 @@ pub(crate) fn run(arguments: &SqlArguments) -> anyhow::Result<Exit> {
     if let Some(path) = &arguments.manifest {
         let id = manifest.context("the server sent no manifest id")?;
         let text = server.get_bytes(&format!("/v1/manifests/{id}"), Some(&arguments.token))?;
+        let mut manifest: AnswerManifest =
+            serde_json::from_slice(&text).context("the server sent no manifest that can be read")?;
+        // The server keeps only its digest.
+        manifest.sql = Some(arguments.sql.clone());
+        let text = serde_json::to_string_pretty(&manifest)? + "\n";
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        if format == Format::Table {
+            eprintln!(
+                "the manifest speaks of the Arrow stream this table was made of; --format csv keeps its bytes"
+            );
+        }
+        if let Some(rerun) = &manifest.rerun {
+            eprintln!(
+                "asked before: {} people withdrawn since, {} joined, {} changed",
+                rerun.withdrawn, rerun.joined, rerun.changed
+            );
+        }
     }
     Ok(Exit::Done)
 }

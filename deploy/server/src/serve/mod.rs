@@ -266,11 +266,18 @@ fn open_query_side(
         .context("cannot open the tokens")?;
     let engine = Engine::new(options, tables, consents.clone(), audit.clone())
         .map_err(|error| anyhow::anyhow!("cannot start the query engine: {error:?}"))?;
+    // The log vouches for answers as for its checkpoints: with one key, which every policy has already.
+    let manifests = Manifests::open(
+        data.folder("audit").join("manifests"),
+        ledger.clone(),
+        audit.clone(),
+        data.key("log")?,
+    )?;
     Ok(DoorState {
         engine: Arc::new(engine),
         consents,
         audit,
-        manifests: Manifests::open(data.folder("audit").join("manifests"))?,
+        manifests: Arc::new(manifests),
         tokens: Arc::new(tokens),
         limiter: Arc::new(Limiter::new(Rates {
             address: config.query.address_requests_per_second,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ingest_lake::{Lake, Part};
 use ingest_statements::Statements;
-use query_engine::{FileKind, FramesFile, LakeFile, Tables, TablesError, View};
+use query_engine::{FileKind, FramesFile, LakeFile, Sources, Tables, TablesError, View};
 
 /// Adapter from the lake's view to the engine's.
 pub(crate) struct LakeTables {
@@ -63,11 +63,14 @@ impl Tables for LakeTables {
         };
         let files = view.parts().iter().flat_map(|part| tables(self.lake.directory(), part)).collect();
         let tail = view.tail_rows().map_err(|error| TablesError::Unavailable(error.to_string()))?;
+        let (batches, sets) = view.entry_indices();
+        let sources = Sources::new(batches, sets);
         let register = self.statements.register();
         let known = Arc::clone(&register);
         Ok(Arc::new(View {
             log_size: view.log_size,
             files,
+            sources,
             tail_scalar: tail.scalar,
             tail_wave: tail.wave,
             devices: Arc::new(move |number| register.device(number).map(|device| device.first_id)),

@@ -1,6 +1,7 @@
 //! `POST /v1/sql`: a statement in, rows out. Bytes are hashed as they go; a result that ends well leaves a
 //! manifest, one that does not ends the connection without a final chunk.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::{Body, Bytes};
@@ -11,8 +12,9 @@ use http::{HeaderMap, HeaderValue, header};
 use query_audit::Refused;
 use query_consents::{Ask, Refusal};
 use query_engine::gate::SQL_BYTES_MAX;
-use query_engine::{EngineError, ManifestResult, RunOptions, Running};
+use query_engine::{EngineError, RunOptions, Running};
 use schemas_consent::Request;
+use schemas_evidence::answer::{AnswerBytes, Hex32};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -206,14 +208,14 @@ impl Sending {
     }
 
     async fn keep_manifest(&mut self) -> Result<(), Broken> {
-        let mut manifest = self.running.take_manifest().ok_or(Broken::NoManifest)?;
-        manifest.result = Some(ManifestResult {
+        let manifest = self.running.take_manifest().ok_or(Broken::NoManifest)?;
+        let result = AnswerBytes {
             media: self.format.media().to_owned(),
             bytes: self.digest.bytes,
-            blake3: self.digest.hasher.finalize().to_hex().to_string(),
-        });
-        let manifests = self.state.manifests.clone();
-        tokio::task::spawn_blocking(move || manifests.keep(&manifest)).await??;
+            blake3: Hex32(*self.digest.hasher.finalize().as_bytes()),
+        };
+        let manifests = Arc::clone(&self.state.manifests);
+        tokio::task::spawn_blocking(move || manifests.keep(manifest, result)).await??;
         self.state.metrics.requests.with_label_values(&["OK"]).inc();
         self.state.metrics.seconds.observe(self.begun.elapsed().as_secs_f64());
         Ok(())

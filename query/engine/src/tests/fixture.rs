@@ -247,6 +247,7 @@ pub(crate) fn lake(dir: &Path, group: usize, keep: fn(u32, i64) -> bool) -> View
     let names: DeviceNames = Arc::new(|number| Some(super::people::device(number.0)));
     View {
         log_size: 7,
+        sources: crate::Sources { batches: 2, sets: 0, entries: vec![3, 6] },
         files: vec![
             write(dir, "a.scalar.parquet", FileKind::Scalar, &scalar, group),
             write(dir, "a.wave.parquet", FileKind::Wave, &wave, group),

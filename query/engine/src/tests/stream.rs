@@ -198,6 +198,8 @@ async fn as_of_and_manifest() {
     assert!(running.next().await.is_none());
     let manifest = running.take_manifest().unwrap();
     assert_eq!((manifest.log_size, manifest.live_tail, manifest.rows), (7, false, 1));
+    assert_eq!((manifest.sources.batches, &manifest.sources.entries[..]), (2, &[3, 6][..]));
+    assert!(manifest.result_index.is_some_and(|result| result > manifest.query_index));
     assert_eq!(manifest.principal, *world.warrant().principal());
     assert_eq!(ask(&engine, &world, sql).await.unwrap()[1], "200");
     let unknown = engine.run(world.warrant(), sql, RunOptions { as_of: Some(8) }).await;

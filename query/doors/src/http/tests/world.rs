@@ -121,6 +121,7 @@ impl World {
         let view = View {
             log_size: 3,
             files: Vec::new(),
+            sources: query_engine::Sources::default(),
             tail_scalar: vec![rows(count)],
             tail_wave: Vec::new(),
             devices: Arc::new(move |number| (number.0 == 0).then_some(device)),
@@ -132,6 +133,9 @@ impl World {
         let engine =
             Engine::new(options, Arc::new(Store(view)), Arc::clone(&consents), Arc::clone(&audit)).unwrap();
         let tokens = Tokens::open(&dir.path().join("tokens"), ORIGIN, consents.clone(), NOW_S).unwrap();
+        let log: Arc<dyn Ledger> = ledger.clone();
+        let key = MemoryLedger::test_key();
+        let manifests = Manifests::open(dir.path().join("manifests"), log, Arc::clone(&audit), key).unwrap();
         // Tests ask as fast as they can; those about limits say which.
         let no_limits = Rates { address: 0, party: 0, refused: 0 };
         let state = DoorState {
@@ -140,7 +144,7 @@ impl World {
             tokens: Arc::new(tokens),
             limiter: Arc::new(Limiter::new(no_limits)),
             audit,
-            manifests: Manifests::open(dir.path().join("manifests")).unwrap(),
+            manifests: Arc::new(manifests),
             clock,
             metrics: Metrics::new(&Registry::new()).unwrap(),
         };
