@@ -6,11 +6,14 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use schemas_evidence::answer::{ANSWER_BYTES_MAX, Checking, Reader};
 use schemas_evidence::evidence::EVIDENCE_BYTES_MAX;
 use schemas_evidence::note::NOTE_BYTES_MAX;
 use schemas_evidence::policy::POLICY_BYTES_MAX;
-use schemas_evidence::tiles::{self, AuditError};
-use schemas_evidence::{Checkpoint, Policy, PolicyParseError, Strictness, Verification, open_checkpoint};
+use schemas_evidence::tiles::{self, AuditError, LogAudit};
+use schemas_evidence::{
+    Checkpoint, Hash32, Policy, PolicyParseError, Strictness, Verification, open_checkpoint,
+};
 use thiserror::Error;
 
 use crate::report;
@@ -43,6 +46,7 @@ Exit code: 0 verified, 1 could not be read, 2 wrong command line, 3 refused.
 Examples:
   vitalog-verify evidence frame.evidence --policy hospital.policy
   vitalog-verify evidence frame.evidence --policy hospital.policy --json
+  vitalog-verify manifest answer.manifest --policy hospital.policy --result answer.csv
   vitalog-verify log /var/lib/vitalog/log --policy hospital.policy
   vitalog-verify log https://vitalog.example/log --policy hospital.policy --kept last-month.checkpoint"
 )]
@@ -61,6 +65,15 @@ The first that fails is named and the exit code is 3. No network is used.
 Example:
   vitalog-verify evidence frame.evidence --policy hospital.policy")]
     Evidence(EvidenceArgs),
+    /// Checks the manifest of an answer: what was asked of which state of the log, logged before rows left, with which bytes
+    #[command(after_help = "\
+The steps, in order: format, fields, policy, signature, snapshot, access, files, sql, result, log.
+The first that is wrong is named and the exit code is 3. What was not given is called unproved.
+No network is used unless --log names a URL.
+
+Example:
+  vitalog-verify manifest answer.manifest --policy hospital.policy --result answer.csv --log /srv/copy-of-log")]
+    Manifest(ManifestArgs),
     /// Recomputes a whole log: each entry, each tile, the root, and that it extends heads you kept
     #[command(after_help = "\
 DIR holds `checkpoint` and `tile/`; a URL serves the same files (C2SP tlog-tiles).
@@ -80,6 +93,24 @@ struct EvidenceArgs {
     /// Ignore (and list) signatures of unknown witnesses and anchors of unknown kinds instead of refusing them
     #[arg(long)]
     allow_unknown: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct ManifestArgs {
+    /// The manifest
+    file: PathBuf,
+    /// Your policy: which logs and witnesses you believe
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+    /// The bytes of the answer, as they were sent
+    #[arg(long, value_name = "FILE")]
+    result: Option<PathBuf>,
+    /// Directory or http(s) URL of the log: shows that no batch was left out
+    #[arg(long, value_name = "DIR|URL")]
+    log: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -145,6 +176,7 @@ pub fn run(
     };
     let result = match command.what {
         What::Evidence(arguments) => evidence(&arguments, out),
+        What::Manifest(arguments) => manifest(&arguments, out, err),
         What::Log(arguments) => log(&arguments, out, err),
     };
     let exit = result.unwrap_or_else(|failure| {
@@ -168,13 +200,62 @@ fn evidence(arguments: &EvidenceArgs, out: &mut dyn Write) -> Result<Exit, Failu
     Ok(if verification.result.is_ok() { Exit::Done } else { Exit::Refused })
 }
 
+fn manifest(arguments: &ManifestArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, Failure> {
+    let policy = read_policy(&arguments.policy)?;
+    let bytes = read(&arguments.file, ANSWER_BYTES_MAX + 1)?;
+    let result = arguments.result.as_deref().map(digest_of).transpose()?;
+    // A log that cannot be read leaves the question open, and that is no refusal of the manifest.
+    let mut failure = None;
+    let mut read_log = |kept: &[Checkpoint]| {
+        let place = arguments.log.as_deref().unwrap_or_default();
+        let audit = audit_log(place, &policy, kept, err);
+        audit.map_err(|error| failure.insert(error).to_string())
+    };
+    let log: Option<Reader<'_>> = arguments.log.as_ref().map(|_| &mut read_log as Reader<'_>);
+    let checking = Checking::run(&bytes, &policy, result, log);
+    match failure {
+        // A log that the policy refuses has been read: the report names the step.
+        Some(AuditError::Policy(_)) | None => {}
+        Some(error) => return Err(error.into()),
+    }
+    if arguments.json {
+        writeln!(out, "{:#}", report::manifest_json(&checking))?;
+    } else {
+        write!(out, "{}", report::manifest_text(&checking))?;
+    }
+    Ok(if checking.result.is_ok() { Exit::Done } else { Exit::Refused })
+}
+
+/// Length and BLAKE3 of a file of any length.
+fn digest_of(path: &Path) -> Result<(u64, Hash32), Failure> {
+    let failed = |source| Failure::Read { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    let mut hasher = blake3::Hasher::new();
+    let bytes = std::io::copy(&mut file, &mut hasher).map_err(failed)?;
+    Ok((bytes, *hasher.finalize().as_bytes()))
+}
+
 fn log(arguments: &LogArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<Exit, Failure> {
     let policy = read_policy(&arguments.policy)?;
     let mut kept = Vec::new();
     for path in &arguments.kept {
         kept.push(read_kept(path, &policy)?);
     }
-    let mut source = open_source(&arguments.log);
+    let audit = audit_log(&arguments.log, &policy, &kept, err)?;
+    if arguments.json {
+        writeln!(out, "{:#}", report::log_json(&audit))?;
+    } else {
+        write!(out, "{}", report::log_text(&audit, &kept))?;
+    }
+    Ok(if audit.is_clean() { Exit::Done } else { Exit::Refused })
+}
+
+fn audit_log(
+    place: &str,
+    policy: &Policy,
+    kept: &[Checkpoint],
+    err: &mut dyn Write,
+) -> Result<LogAudit, AuditError> {
     let mut told = 0;
     let mut progress = |entries: u64| {
         if entries - told >= PROGRESS_EVERY {
@@ -182,13 +263,7 @@ fn log(arguments: &LogArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<
             let _ = writeln!(err, "{entries} entries checked");
         }
     };
-    let audit = tiles::audit(source.as_mut(), &policy, &kept, &mut progress)?;
-    if arguments.json {
-        writeln!(out, "{:#}", report::log_json(&audit))?;
-    } else {
-        write!(out, "{}", report::log_text(&audit, &kept))?;
-    }
-    Ok(if audit.is_clean() { Exit::Done } else { Exit::Refused })
+    tiles::audit(open_source(place).as_mut(), policy, kept, &mut progress)
 }
 
 fn read_policy(path: &Path) -> Result<Policy, Failure> {

@@ -1,4 +1,4 @@
-//! The outsider's verifier: is this evidence good, is this log sound? As a library, so that others can call what they ship.
+//! The outsider's verifier: is this evidence good, is this answer the one that was given, is this log sound? As a library, so that others can call what they ship.
 //!
 //! | file | holds |
 //! |---|---|
@@ -15,5 +15,5 @@ mod report;
 mod source;
 
 pub use cli::{Exit, run};
-pub use report::{evidence_json, evidence_text, log_json, log_text};
+pub use report::{evidence_json, evidence_text, log_json, log_text, manifest_json, manifest_text};
 pub use source::{DirSource, HttpSource, open_source};

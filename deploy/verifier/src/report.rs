@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use schemas_evidence::answer::{Checked, Checking, Finding, StepFinding};
 use schemas_evidence::policy::Accepted;
 use schemas_evidence::tiles::LogAudit;
 use schemas_evidence::{Checkpoint, Outcome, Verification, Verified};
@@ -94,6 +95,104 @@ fn verified_json(verified: &Verified, steps: Vec<Value>) -> Value {
         "unproved": verified.unproved,
         "steps": steps,
     })
+}
+
+/// A check of a manifest for reading.
+pub fn manifest_text(checking: &Checking) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    for StepFinding { step, finding } in &checking.steps {
+        let (mark, sentence) = match finding {
+            Finding::Holds(sentence) => ("ok", sentence.as_str()),
+            Finding::Unproved(sentence) => ("open", sentence.as_str()),
+            Finding::Fails(sentence) => ("FAIL", sentence.as_str()),
+            Finding::NotReached => ("-", "not reached"),
+        };
+        let _ = writeln!(text, "{mark:<5} {:<STEP_WIDTH$} {sentence}", step.name());
+    }
+    match &checking.result {
+        Ok(checked) => manifest_verdict(&mut text, checked),
+        Err((step, problem)) => {
+            let _ = writeln!(text, "\nREFUSED at step `{step}`: {problem}");
+        }
+    }
+    text
+}
+
+fn manifest_verdict(text: &mut String, checked: &Checked) {
+    let Checked { manifest, checkpoint, .. } = checked;
+    let study = manifest.study.as_ref().map(|study| format!(" in study {study:?}")).unwrap_or_default();
+    let _ = writeln!(
+        text,
+        "\nVERIFIED: the log {} answered {} for {:?}{study} with {} rows, {} bytes of {:?}.",
+        checkpoint.origin,
+        manifest.principal,
+        manifest.purpose,
+        manifest.rows,
+        manifest.result.bytes,
+        manifest.result.media
+    );
+    let _ = writeln!(
+        text,
+        "Asked of log size {} under consent epoch {}, at {} (microseconds since 1970 UTC, the server's clock).",
+        manifest.log_size, manifest.consent_epoch, manifest.asked_us
+    );
+    if let Some(sql) = &manifest.sql {
+        let _ = writeln!(text, "Statement: {sql:?}");
+    }
+    if let Some(rerun) = &manifest.rerun {
+        let _ = writeln!(
+            text,
+            "Asked before, manifest {}: since then {} people withdrew, {} joined, {} changed what may be seen.",
+            rerun.of, rerun.withdrawn, rerun.joined, rerun.changed
+        );
+    }
+    for (witness, time_s) in &checked.witnesses {
+        let _ = writeln!(text, "Witness {witness} saw that log at {time_s} (seconds since 1970 UTC).");
+    }
+    let _ = writeln!(text, "Not proved by this file:");
+    for sentence in &checked.unproved {
+        let _ = writeln!(text, "  - {sentence}");
+    }
+}
+
+/// A check of a manifest for programs.
+pub fn manifest_json(checking: &Checking) -> Value {
+    let steps: Vec<Value> = checking
+        .steps
+        .iter()
+        .map(|StepFinding { step, finding }| {
+            let (outcome, detail) = match finding {
+                Finding::Holds(sentence) => ("holds", Some(sentence)),
+                Finding::Unproved(sentence) => ("unproved", Some(sentence)),
+                Finding::Fails(sentence) => ("fails", Some(sentence)),
+                Finding::NotReached => ("not-reached", None),
+            };
+            json!({"step": step.name(), "outcome": outcome, "detail": detail})
+        })
+        .collect();
+    match &checking.result {
+        Ok(Checked { manifest, checkpoint, witnesses, unproved }) => json!({
+            "verified": true,
+            "id": manifest.id,
+            "principal": manifest.principal,
+            "purpose": manifest.purpose,
+            "study": manifest.study,
+            "sql": manifest.sql,
+            "log_size": manifest.log_size,
+            "consent_epoch": manifest.consent_epoch,
+            "rows": manifest.rows,
+            "result": manifest.result,
+            "rerun": manifest.rerun,
+            "log": head_json(checkpoint),
+            "witnesses": witnesses_json(witnesses),
+            "unproved": unproved,
+            "steps": steps,
+        }),
+        Err((step, problem)) => {
+            json!({"verified": false, "step": step.name(), "error": problem, "steps": steps})
+        }
+    }
 }
 
 fn head_json(head: &Checkpoint) -> Value {

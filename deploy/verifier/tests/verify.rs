@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use schemas_evidence::answer::sample as answer_sample;
 use schemas_evidence::conformance::sample;
 use schemas_evidence::tiles::{encode_bundle, encode_tile, entries_path, tile_path};
 use schemas_evidence::{Entry, Ledger, MemoryLedger, entry_leaf};
@@ -97,6 +98,7 @@ fn exit_codes_tell_unreadable_from_refused_from_misused() {
     check(&[], 2, "Usage");
     check(&["--help"], 0, "Examples");
     check(&["evidence", "--help"], 0, "Example");
+    check(&["manifest", "--help"], 0, "Example");
     check(&["log", "--help"], 0, "Example");
     check(&["--version"], 0, "vitalog-verify");
 }
@@ -216,4 +218,83 @@ fn a_log_behind_a_url_is_audited_within_limits() {
     fs::remove_file(log.join("tile/0/000")).unwrap();
     let ran = run(&["log", &url, "--policy", policy]);
     assert!(ran.code == 3 && ran.out.contains("tile/0/000: is missing"), "{}", ran.out);
+}
+
+/// A good manifest of an answer with the answer's bytes and the log it speaks of, as files.
+fn answer() -> (TempDir, [String; 4]) {
+    let dir = TempDir::new().unwrap();
+    let [file, policy, result, log] =
+        ["m.manifest", "my.policy", "answer.csv", "log"].map(|name| dir.path().join(name));
+    fs::write(&file, serde_json::to_string_pretty(&answer_sample::manifest().unwrap()).unwrap()).unwrap();
+    fs::write(&policy, sample::policy().to_text()).unwrap();
+    fs::write(&result, answer_sample::RESULT).unwrap();
+    let ledger = answer_sample::ledger().unwrap();
+    let texts = ledger.entries(0, ledger.size()).unwrap();
+    let leaves: Vec<_> = texts.iter().map(|text| entry_leaf(text)).collect();
+    for (path, bytes) in [
+        ("checkpoint".to_owned(), ledger.checkpoint().unwrap().into_bytes()),
+        (tile_path(0, 0, ledger.size()), encode_tile(&leaves)),
+        (entries_path(0, ledger.size()), encode_bundle(texts.iter().map(|text| text.as_bytes())).unwrap()),
+    ] {
+        let path = log.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    let paths = [file, policy, result, log].map(|path| path.to_str().unwrap().to_owned());
+    (dir, paths)
+}
+
+/// A good manifest: exit 0, each step with its word, what is open and what is not proved; with result and log nothing is open.
+#[test]
+fn a_manifest_is_checked_step_by_step() {
+    let (_dir, [file, policy, result, log]) = answer();
+    let ran = run(&["manifest", &file, "--policy", &policy]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{}", ran.out);
+    for step in ["format", "fields", "policy", "signature", "snapshot", "access", "files", "sql"] {
+        assert!(ran.out.contains(&format!("ok    {step}")), "{}", ran.out);
+    }
+    assert!(ran.out.contains("open  result") && ran.out.contains("open  log"), "{}", ran.out);
+    assert!(ran.out.contains("VERIFIED") && ran.out.contains("Not proved by this file"), "{}", ran.out);
+    assert!(ran.out.contains("3 people withdrew"), "{}", ran.out);
+    let whole = ["manifest", &file, "--policy", &policy, "--result", &result, "--log", &log];
+    let ran = run(&whole);
+    assert!(ran.code == 0 && !ran.out.contains("open  "), "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("exactly 2 batches before entry 5"), "{}", ran.out);
+    let json: Value = serde_json::from_str(&run(&[&whole[..], &["--json"]].concat()).out).unwrap();
+    assert_eq!((&json["verified"], &json["rerun"]["withdrawn"]), (&Value::from(true), &Value::from(3)));
+    let served = serve(PathBuf::from(&log));
+    let ran = run(&["manifest", &file, "--policy", &policy, "--log", &served]);
+    assert!(ran.code == 0 && ran.out.contains("ok    log"), "{}{}", ran.out, ran.err);
+}
+
+/// Wrong: exit 3 and the step and field named. Unreadable: exit 1, and nothing is said of the manifest.
+#[test]
+fn a_wrong_manifest_is_told_from_an_unreadable_one() {
+    let (dir, [file, policy, result, log]) = answer();
+    let good = fs::read_to_string(&file).unwrap();
+    let check = |arguments: &[&str], code: u8, says: &str| {
+        let ran = run(&[&["manifest", file.as_str(), "--policy", &policy], arguments].concat());
+        assert_eq!(ran.code, code, "{arguments:?}: {}{}", ran.out, ran.err);
+        assert!(ran.out.contains(says) || ran.err.contains(says), "{arguments:?}: {}{}", ran.out, ran.err);
+    };
+    fs::write(&result, b"subject,value\na1,61\n").unwrap();
+    check(&["--result", &result], 3, "REFUSED at step `result`: field `result.blake3`");
+    check(&["--result", "/no/such/file"], 1, "/no/such/file");
+    check(&["--log", "/no/such/log"], 1, "there is no checkpoint");
+    let bundle = PathBuf::from(&log).join(entries_path(0, 8));
+    let entries = fs::read(&bundle).unwrap();
+    fs::write(&bundle, String::from_utf8(entries).unwrap().replacen("0101", "0102", 1)).unwrap();
+    check(&["--log", &log], 3, "REFUSED at step `log`");
+    let foreign = MemoryLedger::with_key(sample::ORIGIN, schemas_identity::SecretKey::from_seed(&[9; 32]));
+    fs::write(PathBuf::from(&log).join("checkpoint"), foreign.checkpoint().unwrap()).unwrap();
+    check(&["--log", &log], 3, "REFUSED at step `log`");
+    fs::write(&file, good.replacen("\"rows\": 1", "\"rows\": 2", 1)).unwrap();
+    check(&["--json"], 3, "\"step\": \"fields\"");
+    check(&[], 3, "field `rows`");
+    fs::write(&file, &good[..good.len() / 2]).unwrap();
+    check(&[], 3, "REFUSED at step `format`");
+    fs::write(dir.path().join("m.manifest"), vec![b'['; 9_000_000]).unwrap();
+    check(&[], 3, "more than");
+    fs::remove_file(&file).unwrap();
+    check(&[], 1, "m.manifest");
 }
