@@ -5,12 +5,16 @@
 
 use std::path::PathBuf;
 
+mod answers;
 mod attacks;
 mod clients;
 mod faults;
+mod grants;
 mod hostile;
 mod process;
+mod session;
 mod story;
+mod studies;
 mod tidy;
 mod tokens;
 

@@ -15,7 +15,7 @@ const E4: &str = "data/e4_stress_predict";
 /// Values of the ten recordings: 5,581,248 samples and 18,070 intervals between beats.
 const E4_VALUES: u64 = 5_581_248 + 18_070;
 
-fn text(path: &Path) -> String {
+pub(crate) fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
@@ -216,10 +216,16 @@ pub(crate) fn frame(key: &SecretKey, seq: u64, wall_us: i64, pulse: i64) -> Vec<
 
 pub(crate) const T0: i64 = 1_700_000_000_000_000;
 
-/// An enrolled and bound device.
+/// An enrolled and bound device of a person called P.
 pub(crate) fn device(server: &Server, directory: &Path) -> SecretKey {
-    let person = Keyring::open(Some(directory)).expect("keys").person("P", 10).expect("person");
-    let (device, subject) = (text(&directory.join("P.device.pem")), text(&directory.join("P.subject.pem")));
+    wearer(server, directory, "P")
+}
+
+/// As `device`, of anybody; keys are `NAME.device.pem` and `NAME.subject.pem`.
+pub(crate) fn wearer(server: &Server, directory: &Path, name: &str) -> SecretKey {
+    let person = Keyring::open(Some(directory)).expect("keys").person(name, 10).expect("person");
+    let key = |kind: &str| text(&directory.join(format!("{name}.{kind}.pem")));
+    let (device, subject) = (key("device"), key("subject"));
     server.ok(&["enrol", "--device-key", &device, "--model", "test"]);
     let id = person.device.public().short_id().to_string();
     server.ok(&["bind", "--device", &id, "--subject-key", &subject, "--device-key", &device]);
