@@ -104,7 +104,7 @@ fn neighbours(name: &str) -> &'static [&'static str] {
         "query-doors" | "query-dashboard" => {
             &["query-engine", "query-consents", "query-tokens", "query-audit"]
         }
-        "query-tokens" => &["query-consents"],
+        "query-tokens" => &["query-consents", "query-oidc"],
         "query-engine" => &["query-consents", "query-audit"],
         _ => &[],
     }

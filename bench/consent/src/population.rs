@@ -106,6 +106,7 @@ impl Population {
     pub(crate) fn warrant(&self, cohort: u32) -> Result<Warrant> {
         let token = Token {
             iss: asker(cohort),
+            vouched: None,
             jti: "bench".into(),
             purpose: "HRESCH".into(),
             study: None,

@@ -62,6 +62,13 @@ fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     Ok(bytes)
 }
 
+/// What a request names beside its token.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Named<'a> {
+    pub(crate) purpose: Option<&'a str>,
+    pub(crate) study: Option<&'a str>,
+}
+
 impl Server {
     /// Whom to trust: the authorities of `--ca`, or the public ones.
     ///
@@ -160,14 +167,20 @@ impl Server {
         &self,
         question: &Value,
         token: &str,
+        named: Named<'_>,
         accept: &str,
     ) -> anyhow::Result<(Option<String>, Box<dyn Read + Send>)> {
-        let request = self
+        let mut request = self
             .agent(None)?
             .post(self.address("/v1/sql"))
             .header("content-type", "application/json")
             .header("accept", accept)
             .header("authorization", format!("Bearer {token}"));
+        for (name, value) in [("vitalog-purpose", named.purpose), ("vitalog-study", named.study)] {
+            if let Some(value) = value {
+                request = request.header(name, value);
+            }
+        }
         let response = request.send(question.to_string().as_bytes()).with_context(|| self.unreachable())?;
         if !response.status().is_success() {
             return Err(answer(response)?.refusal());
@@ -211,6 +224,7 @@ impl Server {
             jti: hex::encode(random::<16>()?),
             purpose: purpose.to_owned(),
             study: None,
+            vouched: None,
             scope,
             iat_s: now_s(),
             exp_s: now_s() + seconds,

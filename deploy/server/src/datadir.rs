@@ -6,7 +6,7 @@
 //! DATA/lock              held while a process has the directory open
 //! DATA/keys/log.pem      signs checkpoints
 //! DATA/keys/operator.pem only with --dev
-//! DATA/keys/pseudonyms   32 random bytes, hex: keys the pseudonyms of studies
+//! DATA/keys/pseudonyms   32 random bytes, hex: keys the pseudonyms of studies and the names of people of identity providers
 //! DATA/{log,statements,wal,lake,audit,tokens}/
 //! ```
 

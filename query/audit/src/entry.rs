@@ -3,14 +3,35 @@
 use std::collections::BTreeMap;
 
 use schemas_consent::Span;
-use schemas_identity::Did;
+use schemas_identity::token::Vouched;
+use schemas_identity::{Did, Register};
 use schemas_signals::SignalSet;
+
+/// Who says that a recipient without a key is who they are, and as what they asked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Voucher {
+    /// The identity provider.
+    pub issuer: String,
+    /// Roles that its token gave: name and title as the operator had them then.
+    pub roles: Vec<(String, String)>,
+}
+
+impl Voucher {
+    /// What a token's provider vouches for, with the titles of roles that there are.
+    pub fn of(vouched: &Vouched, register: &Register) -> Voucher {
+        let known = vouched.roles.iter().filter_map(|name| register.role(name));
+        let roles = known.map(|role| (role.role.clone(), role.title.clone())).collect();
+        Voucher { issuer: vouched.issuer.clone(), roles }
+    }
+}
 
 /// Somebody is about to read.
 #[derive(Debug, Clone)]
 pub struct Intent {
     /// Who receives the data.
     pub recipient: Did,
+    /// Who vouches for them, if they have no key of their own.
+    pub voucher: Option<Voucher>,
     /// The token's id.
     pub token_id: String,
     /// The stated purpose.
@@ -123,6 +144,8 @@ impl Outcome {
 pub struct Refused {
     /// Who asked.
     pub recipient: Did,
+    /// Who vouches for them, if they have no key of their own.
+    pub voucher: Option<Voucher>,
     /// The token's id.
     pub token_id: String,
     /// The stated purpose.

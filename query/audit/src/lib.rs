@@ -43,9 +43,10 @@ mod withdrawn;
 
 pub use audit::{Audit, Opened, Options, Receipt};
 pub use check::Finding;
-pub use entry::{Completion, Intent, Outcome, Refused, Scope};
+pub use entry::{Completion, Intent, Outcome, Refused, Scope, Voucher};
 pub use error::AuditError;
 pub use moved::Moved;
+pub use record::{VouchedFor, VouchedRole};
 pub use report::{Access, Page, Report, Seen, Withdrawn};
 
 #[cfg(test)]

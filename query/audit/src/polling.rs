@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use schemas_identity::Did;
 
 use crate::audit::{Audit, Receipt};
-use crate::entry::{Completion, Intent, Outcome, Scope};
+use crate::entry::{Completion, Intent, Outcome, Scope, Voucher};
 use crate::error::AuditError;
 
 /// Longest time that one record covers repeats, in microseconds: 15 minutes.
@@ -40,6 +40,7 @@ pub type Unchanged = Arc<dyn Fn() -> bool + Send + Sync>;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     recipient: Did,
+    voucher: Option<Voucher>,
     token_id: String,
     purpose: String,
     study: Option<String>,
@@ -93,6 +94,7 @@ impl Key {
     fn of(intent: &Intent) -> Key {
         Key {
             recipient: intent.recipient,
+            voucher: intent.voucher.clone(),
             token_id: intent.token_id.clone(),
             purpose: intent.purpose.clone(),
             study: intent.study.clone(),

@@ -9,7 +9,7 @@ use schemas_identity::Did;
 use schemas_signals::Registry;
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{Completion, Intent, Refused, Scope};
+use crate::entry::{Completion, Intent, Refused, Scope, Voucher};
 use crate::normalise::normalise;
 
 /// Longest name (token, purpose, study, reason) kept, in bytes.
@@ -29,6 +29,8 @@ pub(crate) enum Record {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Asked {
     pub(crate) recipient: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) vouched: Option<VouchedFor>,
     pub(crate) token: String,
     pub(crate) purpose: String,
     pub(crate) study: Option<String>,
@@ -36,6 +38,24 @@ pub(crate) struct Asked {
     /// BLAKE3 of the full text, keyed with the record's salt: nobody without the salt can test a guess.
     pub(crate) sql_hash: String,
     pub(crate) epoch: u64,
+}
+
+/// A recipient without a key: who vouched for them, and as what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VouchedFor {
+    /// The identity provider.
+    pub issuer: String,
+    /// Roles of the token, as the operator had them then.
+    pub roles: Vec<VouchedRole>,
+}
+
+/// A role as it was when it was used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VouchedRole {
+    /// Its name.
+    pub role: String,
+    /// Its title.
+    pub title: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +141,7 @@ pub(crate) fn intent(
         withheld: intent.withheld.iter().map(|subject| numbered(subject, number)).collect(),
         asked: Asked {
             recipient: intent.recipient.to_string(),
+            vouched: intent.voucher.as_ref().map(vouched_for),
             token: clip(&intent.token_id),
             purpose: clip(&intent.purpose),
             study: intent.study.as_deref().map(clip),
@@ -140,6 +161,7 @@ pub(crate) fn refused(refused: &Refused, salt: &[u8; 32], number: &mut impl FnMu
         subjects: refused.subjects.iter().map(|subject| numbered(subject, number)).collect(),
         asked: Asked {
             recipient: refused.recipient.to_string(),
+            vouched: refused.voucher.as_ref().map(vouched_for),
             token: clip(&refused.token_id),
             purpose: clip(&refused.purpose),
             study: refused.study.as_deref().map(clip),
@@ -163,6 +185,11 @@ pub(crate) fn completion(query: u64, completion: &Completion, repeats: Option<u6
         ended_us: completion.ended_us,
         repeats,
     })
+}
+
+fn vouched_for(voucher: &Voucher) -> VouchedFor {
+    let role = |(role, title): &(String, String)| VouchedRole { role: clip(role), title: clip(title) };
+    VouchedFor { issuer: clip(&voucher.issuer), roles: voucher.roles.iter().map(role).collect() }
 }
 
 fn numbered(subject: &Did, number: &mut impl FnMut(&str) -> u64) -> Counted {

@@ -10,7 +10,7 @@ use crate::audit::Audit;
 use crate::entry::Outcome;
 use crate::error::AuditError;
 use crate::file;
-use crate::record::{Asked, Counted, Record, ScopeRecord};
+use crate::record::{Asked, Counted, Record, ScopeRecord, VouchedFor};
 
 /// Most accesses on one page.
 pub const PAGE_MAX: usize = 200;
@@ -54,6 +54,9 @@ pub struct Access {
     pub number: u64,
     /// Who.
     pub recipient: String,
+    /// Who vouched for them and as what, if they have no key of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vouched: Option<VouchedFor>,
     /// For which purpose.
     pub purpose: String,
     /// In which study's name.
@@ -259,6 +262,7 @@ fn blank(number: u64, asked: Asked, started_us: i64) -> Access {
     Access {
         number,
         recipient: asked.recipient,
+        vouched: asked.vouched,
         purpose: known_purpose(asked.purpose),
         study: asked.study,
         started_us,

@@ -75,6 +75,7 @@ fn scope(seed: u8) -> Scope {
 fn intent(subjects: &[u8], withheld: &[u8]) -> Intent {
     Intent {
         recipient: did(99),
+        voucher: None,
         token_id: "t1".into(),
         purpose: "HRESCH".into(),
         study: Some("sleep".into()),
@@ -95,6 +96,7 @@ fn completion(outcome: Outcome, rows: &[(u8, u64)]) -> Completion {
 fn refused(subjects: &[u8]) -> Refused {
     Refused {
         recipient: did(99),
+        voucher: None,
         token_id: "t1".into(),
         purpose: "HRESCH".into(),
         study: None,

@@ -45,17 +45,21 @@ fn withdrawal(access: &Access, ended: &[Ended], register: &Register) -> Option<W
             && at < ended.log_index
             && grant.purposes.contains(&access.purpose)
             && !grant.signals.intersect(signals).is_empty()
-            && speaks_to(&grant.grantee, &recipient, access.study.as_deref(), register)
+            && speaks_to(&grant.grantee, &recipient, access, register)
     })?;
     Some(Withdrawn { statement: revoked.by.to_string(), log_index: revoked.log_index })
 }
 
-fn speaks_to(grantee: &Grantee, recipient: &Did, study: Option<&str>, register: &Register) -> bool {
+fn speaks_to(grantee: &Grantee, recipient: &Did, access: &Access, register: &Register) -> bool {
     let same = |party: &Did| register.subject_of(party) == register.subject_of(recipient);
     match grantee {
         Grantee::Party(party) => same(party),
-        Grantee::Study(granted) => study == Some(granted.as_str()),
-        // Membership as of now: whoever left the role since is not found by it.
-        Grantee::Role(role) => register.has_role(recipient, role),
+        Grantee::Study(granted) => access.study.as_ref() == Some(granted),
+        Grantee::Role(role) => match &access.vouched {
+            // As their token said then.
+            Some(vouched) => vouched.roles.iter().any(|known| known.role == *role),
+            // Membership as of now: whoever left the role since is not found by it.
+            None => register.has_role(recipient, role),
+        },
     }
 }

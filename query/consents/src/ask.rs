@@ -1,11 +1,12 @@
 //! A request for a warrant: what a verified token says, narrowed by what the connection names.
 //!
 //! Naming a purpose or study can only narrow a token. A token without a study cannot gain one, and nothing is assumed:
-//! no purpose, no warrant.
+//! no purpose, no warrant. A token that an identity provider signed carries neither: it allows some, and naming one of these
+//! narrows it to that one.
 
 use schemas_consent::{Resolution, Use};
 use schemas_identity::Did;
-use schemas_identity::token::{Scope, Token};
+use schemas_identity::token::{Scope, Token, Vouched};
 use thiserror::Error;
 
 /// One request for a warrant.
@@ -13,9 +14,9 @@ use thiserror::Error;
 pub struct Ask<'a> {
     /// The verified token.
     pub token: &'a Token,
-    /// The purpose the connection names, if it does; must be the token's.
+    /// The purpose the connection names, if it does; must be the token's, or one that it allows.
     pub purpose: Option<&'a str>,
-    /// The study the connection names, if it does; must be the token's.
+    /// The study the connection names, if it does; must be the token's, or one that it allows.
     pub study: Option<&'a str>,
     /// What will happen to the data. The door knows; the asking party has no say.
     pub use_: Use,
@@ -37,6 +38,14 @@ impl<'a> Ask<'a> {
         Ask { purpose, study, ..self }
     }
 
+    /// The purpose and study that the request states, allowed or not: for records.
+    pub fn stated(&self) -> (&'a str, Option<&'a str>) {
+        match &self.token.vouched {
+            Some(_) => (self.purpose.unwrap_or_default(), self.study),
+            None => (&self.token.purpose, self.token.study.as_deref()),
+        }
+    }
+
     /// Checks that the token may be used for this, and returns who asks, for which purpose and study.
     pub(crate) fn narrowed(&self) -> Result<(Did, &'a str, Option<&'a str>), Refusal> {
         let token = self.token;
@@ -45,6 +54,9 @@ impl<'a> Ask<'a> {
         }
         if self.now_us >= token.exp_s.saturating_mul(1_000_000) {
             return Err(Refusal::Expired);
+        }
+        if let Some(vouched) = &token.vouched {
+            return self.chosen(vouched);
         }
         if token.purpose.is_empty() {
             return Err(Refusal::NoPurpose);
@@ -61,6 +73,18 @@ impl<'a> Ask<'a> {
         }
         Ok((token.iss, &token.purpose, token.study.as_deref()))
     }
+
+    /// The same of a token that allows some purposes and studies and names none.
+    fn chosen(&self, vouched: &Vouched) -> Result<(Did, &'a str, Option<&'a str>), Refusal> {
+        let purpose = self.purpose.filter(|named| !named.is_empty()).ok_or(Refusal::NoPurpose)?;
+        if !vouched.purposes.contains(purpose) {
+            return Err(Refusal::OtherPurpose);
+        }
+        if self.study.is_some_and(|named| !vouched.studies.contains(named)) {
+            return Err(Refusal::OtherStudy);
+        }
+        Ok((self.token.iss, purpose, self.study))
+    }
 }
 
 /// Why no warrant is made. It never depends on any subject's consent: having no grant gives an empty warrant, not this.
@@ -72,8 +96,8 @@ pub enum Refusal {
     /// The token is over.
     #[error("the token has expired")]
     Expired,
-    /// The token names no purpose.
-    #[error("the token names no purpose")]
+    /// Neither the token names a purpose nor, where it may, the connection.
+    #[error("no purpose is named")]
     NoPurpose,
     /// The purpose is none that a grant could name.
     #[error("the purpose is not a known one")]

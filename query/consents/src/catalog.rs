@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use schemas_consent::{Export, Grantee, Period, Resolution};
+use schemas_consent::{Asker, Export, Grantee, Period, Resolution};
 use schemas_identity::Did;
+use schemas_identity::token::Vouched;
 
 use crate::index::Consents;
 
@@ -51,18 +52,18 @@ pub struct StudyCard {
 type Key = (Grantee, String, Resolution, Export);
 
 impl Consents {
-    /// Grants in force that speak to a party by name, role or study membership: counts only.
-    pub fn catalog_grants(&self, principal: &Did, now_us: i64) -> Vec<GrantCount> {
+    /// Grants in force that speak to a party by name, role or study membership: counts only. `vouched` is what its token's
+    /// provider says of it.
+    pub fn catalog_grants(&self, principal: &Did, vouched: Option<&Vouched>, now_us: i64) -> Vec<GrantCount> {
         let snapshot = self.snapshot();
         let (register, consent) = (&snapshot.register, &snapshot.consent);
-        let asking = register.subject_of(principal);
-        let is_member = |members: &[Did]| members.iter().any(|member| register.subject_of(member) == asking);
+        let asker = Asker::new(register, principal, vouched);
         let mut people: BTreeMap<Key, u64> = BTreeMap::new();
         for grantee in consent.grantees() {
             let speaks = match grantee {
-                Grantee::Party(party) => register.subject_of(party) == asking,
-                Grantee::Role(name) => register.role(name).is_some_and(|role| is_member(&role.members)),
-                Grantee::Study(name) => register.study(name).is_some_and(|study| is_member(&study.members)),
+                Grantee::Party(party) => asker.is(party),
+                Grantee::Role(name) => register.role(name).is_some_and(|role| asker.has_role(role)),
+                Grantee::Study(name) => register.study(name).is_some_and(|study| asker.is_in_study(study)),
             };
             if speaks {
                 for subject in consent.naming(grantee).filter_map(|subject| consent.subject(subject)) {
@@ -76,10 +77,10 @@ impl Consents {
     }
 
     /// All studies, those that are over too.
-    pub fn catalog_studies(&self, principal: &Did, now_us: i64) -> Vec<StudyCard> {
+    pub fn catalog_studies(&self, principal: &Did, vouched: Option<&Vouched>, now_us: i64) -> Vec<StudyCard> {
         let snapshot = self.snapshot();
         let register = &snapshot.register;
-        let asking = register.subject_of(principal);
+        let asker = Asker::new(register, principal, vouched);
         let cards = register.studies().map(|study| {
             let period = Period::new(study.from, study.to);
             StudyCard {
@@ -88,7 +89,7 @@ impl Consents {
                 purposes: study.purposes.clone(),
                 duo: study.duo.clone(),
                 period,
-                is_member: study.members.iter().any(|member| register.subject_of(member) == asking),
+                is_member: asker.is_in_study(study),
                 is_open: period.contains(now_us),
             }
         });

@@ -187,6 +187,7 @@ mod tests {
             jti: jti.into(),
             purpose: "HRESCH".into(),
             study: None,
+            vouched: None,
             scope: Scope::Sql,
             iat_s,
             exp_s: iat_s + 100,

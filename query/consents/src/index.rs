@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
-use schemas_consent::{ConsentState, Grantee, Request, named_subjects, terms};
+use schemas_consent::{Asker, ConsentState, Grantee, Request, named_subjects, terms};
 use schemas_identity::{Body, Did, Register, Statement};
 use thiserror::Error;
 
@@ -244,10 +244,12 @@ impl Consents {
             return Err(Refusal::TokenRevoked);
         }
         if let Some(study) = study {
-            study_open(&snapshot.register, study, &principal, ask.now_us)?;
+            let asker = Asker::new(&snapshot.register, &principal, ask.token.vouched.as_deref());
+            study_open(&snapshot.register, study, &asker, ask.now_us)?;
         }
         let request = Request {
             principal,
+            vouched: ask.token.vouched.clone(),
             purpose: purpose.to_owned(),
             study: study.map(str::to_owned),
             resolution: ask.resolution,
@@ -295,12 +297,10 @@ impl Consents {
 }
 
 /// Whether the study exists, is running and has this member.
-fn study_open(register: &Register, study: &str, principal: &Did, now_us: i64) -> Result<(), Refusal> {
+fn study_open(register: &Register, study: &str, asker: &Asker<'_>, now_us: i64) -> Result<(), Refusal> {
     let study = register.study(study).ok_or(Refusal::StudyClosed)?;
     let running = schemas_consent::Period::new(study.from, study.to);
-    let principal = register.subject_of(principal);
-    let is_member = study.members.iter().any(|member| register.subject_of(member) == principal);
-    if is_member && running.contains(now_us) { Ok(()) } else { Err(Refusal::StudyClosed) }
+    if asker.is_in_study(study) && running.contains(now_us) { Ok(()) } else { Err(Refusal::StudyClosed) }
 }
 
 /// Whether the register keeps anything of this kind; the consent kinds leave it as it is and need no copy of it.

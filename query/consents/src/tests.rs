@@ -153,6 +153,7 @@ fn token(who: u8, purpose: &str, study: Option<&str>) -> Token {
         jti: "t1".into(),
         purpose: purpose.into(),
         study: study.map(str::to_owned),
+        vouched: None,
         scope: Scope::Sql,
         iat_s: 0,
         exp_s: 3_600,
@@ -333,7 +334,7 @@ fn catalogue() {
         }
     }
     let shown = |who: u8| -> Vec<(&'static str, Export, Option<u64>)> {
-        let counts = book.consents.catalog_grants(&did(who), NOW_US);
+        let counts = book.consents.catalog_grants(&did(who), None, NOW_US);
         counts.iter().map(|count| (count.kind, count.export, count.people)).collect()
     };
     let of_rita = [
@@ -344,7 +345,7 @@ fn catalogue() {
     assert_eq!(shown(RITA), of_rita);
     assert_eq!(shown(CLEO), [("role", Export::None, None)]);
     assert!(shown(BEN).is_empty());
-    let studies = book.consents.catalog_studies(&did(RITA), 3 * NOW_US);
+    let studies = book.consents.catalog_studies(&did(RITA), None, 3 * NOW_US);
     let open: Vec<_> =
         studies.iter().map(|card| (card.study.as_str(), card.is_member, card.is_open)).collect();
     assert_eq!(open, [("heart", true, false), ("sleep", true, true)]);

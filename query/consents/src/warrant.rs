@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use schemas_consent::{Request, Resolution, Span, Use};
-use schemas_identity::token::Token;
-use schemas_identity::{BootId, Did, ShortId};
+use schemas_identity::token::{Token, Vouched};
+use schemas_identity::{BootId, Did, Register, ShortId};
 
 use crate::basis::{Bases, Basis};
 use crate::index::{Changes, Snapshot};
@@ -89,6 +89,16 @@ impl Warrant {
     /// The token's id, for the audit record.
     pub fn token_id(&self) -> &str {
         &self.token.jti
+    }
+
+    /// What an identity provider vouches for, if the asking party has no key of its own.
+    pub fn vouched(&self) -> Option<&Vouched> {
+        self.request.vouched.as_deref()
+    }
+
+    /// The register it rests on.
+    pub fn register(&self) -> &Register {
+        &self.snapshot.register
     }
 
     /// The request it answers.

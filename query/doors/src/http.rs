@@ -1,7 +1,7 @@
 //! The HTTP door: `POST /v1/sql`, `GET /v1/manifests/{id}`, `GET /v1/catalog`, `GET /v1/me/accesses`, `GET /v1/me/why`,
 //! `GET /v1/tokens`, `DELETE /v1/tokens/{jti}`.
 //! Identity comes from the bearer token alone; the headers `Vitalog-Study` and `Vitalog-Purpose` may repeat what
-//! the token says and never widen it. `Vitalog-Polling: true` says that the same will be asked again soon: repeats within a
+//! the token says, or choose from what a token of an identity provider allows, and never widen it. `Vitalog-Polling: true` says that the same will be asked again soon: repeats within a
 //! quarter of an hour share one audit record, each decided anew.
 
 mod reads;
@@ -22,7 +22,7 @@ use query_audit::Audit;
 use query_consents::{Consents, Refusal};
 use query_engine::{Clock, Engine, Manifests};
 use query_tokens::Tokens;
-use schemas_identity::token::Token;
+use schemas_identity::token::{Scope, Token};
 
 use crate::answer::Answer;
 use crate::limits::{Limiter, limited};
@@ -95,6 +95,18 @@ impl DoorState {
         if let Err(fast) = self.limiter.party(&token.iss, Instant::now()) {
             self.metrics.limited.with_label_values(&[fast.by]).inc();
             return Err(Answer::too_fast(fast.retry_after_s, fast.by));
+        }
+        Ok(token)
+    }
+
+    /// The same for what is told to the person alone that it is about: their own key must have signed the token.
+    fn authenticate_person(&self, headers: &HeaderMap) -> Result<Token, Answer> {
+        let token = self.authenticate(headers)?;
+        if token.scope != Scope::Sql {
+            return Err(Answer::forbidden("scope"));
+        }
+        if token.vouched.is_some() {
+            return Err(Answer::forbidden("nobody's own data: vouched for by an identity provider"));
         }
         Ok(token)
     }

@@ -9,14 +9,15 @@ use schemas_identity::ShortId;
 use schemas_signals::Registry;
 
 use crate::mask::Narrow;
+use crate::scan::Reach;
 
 /// Deepest AND/OR nesting looked at.
 const DEPTH_MAX: u32 = 64;
 
 /// What is needed to turn names in a filter into the lake's numbers.
 pub(crate) struct Names<'a> {
-    /// A device's number by its name; whether anybody may see that device is the mask's matter.
-    pub number: &'a dyn Fn(ShortId) -> Option<u32>,
+    /// Knows devices by name; whether anybody may see one is the mask's matter.
+    pub reach: &'a Reach,
 }
 
 impl Names<'_> {
@@ -82,7 +83,12 @@ impl Names<'_> {
                 Some(Narrow { signals: Some(ids.into_iter().collect()), ..Narrow::default() })
             }
             "device" if op == Operator::Eq => {
-                let devices = text(value)?.parse().ok().and_then(self.number).into_iter().collect();
+                let devices = text(value)?
+                    .parse()
+                    .ok()
+                    .and_then(|name: ShortId| self.reach.number(name))
+                    .into_iter()
+                    .collect();
                 Some(Narrow { devices: Some(devices), ..Narrow::default() })
             }
             _ => None,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use query_audit::{Audit, Completion, Intent, Outcome, Receipt, Refused};
+use query_audit::{Audit, Completion, Intent, Outcome, Receipt, Refused, Voucher};
 use query_consents::Warrant;
 use schemas_identity::Did;
 
@@ -53,6 +53,7 @@ impl Request {
         let warrant = &self.warrant;
         let intent = Intent {
             recipient: *warrant.principal(),
+            voucher: voucher(warrant),
             token_id: warrant.token_id().to_owned(),
             purpose: warrant.purpose().to_owned(),
             study: warrant.study().map(str::to_owned),
@@ -88,6 +89,7 @@ impl Request {
         let warrant = &self.warrant;
         let refused = Refused {
             recipient: *warrant.principal(),
+            voucher: voucher(warrant),
             token_id: warrant.token_id().to_owned(),
             purpose: warrant.purpose().to_owned(),
             study: warrant.study().map(str::to_owned),
@@ -105,6 +107,11 @@ impl Request {
             Err(error) => tracing::error!(query = self.id, %error, "refusal not recorded"),
         }
     }
+}
+
+/// Who vouches for the one who asks, as the permission has it.
+fn voucher(warrant: &Warrant) -> Option<Voucher> {
+    warrant.vouched().map(|vouched| Voucher::of(vouched, warrant.register()))
 }
 
 /// The audit's completion for an ending.

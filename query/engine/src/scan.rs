@@ -99,7 +99,7 @@ impl Reach {
     }
 
     /// The number of a device by the name that this request has for it.
-    fn number(&self, name: ShortId) -> Option<u32> {
+    pub(crate) fn number(&self, name: ShortId) -> Option<u32> {
         match self.warrant.study() {
             None => (self.shared.view.numbers)(name).map(|number| number.0),
             // A study's names cannot be turned back, only made.
@@ -176,7 +176,7 @@ impl Readings {
     }
 
     fn names(&self) -> Names<'_> {
-        Names { number: &|name| self.reach.number(name) }
+        Names { reach: &self.reach }
     }
 
     fn narrow(&self, filters: &[Expr]) -> Narrow {

@@ -153,7 +153,10 @@ mod tests {
     /// Takes the only turn until the sender says something or goes.
     fn hold(turns: &Arc<Turns>) -> std::sync::mpsc::Sender<()> {
         let (release, held) = std::sync::mpsc::channel();
-        turns.enter(0, Box::new(move || drop(held.recv())), &Handle::current());
+        let wait = move || {
+            let _ = held.recv();
+        };
+        turns.enter(0, Box::new(wait), &Handle::current());
         release
     }
 

@@ -10,13 +10,15 @@
 //! A line without its end was never answered and is cut. A whole line that does not check is damage. What it is not: a
 //! log anybody else reads; it holds ids of tokens and no token.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use query_consents::Ending;
 use schemas_identity::Did;
-use schemas_identity::token::{Scope, Token};
+use schemas_identity::token::{Scope, Token, Vouched};
 use serde::{Deserialize, Serialize};
 
 use crate::seen::Seen;
@@ -52,6 +54,8 @@ pub(crate) enum Line {
         purpose: String,
         study: Option<String>,
         scope: Used,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vouched: Option<Provided>,
         iat_s: i64,
         exp_s: i64,
         first_s: i64,
@@ -66,6 +70,30 @@ pub(crate) enum Used {
     Sql,
     Publish,
     Operate,
+}
+
+/// What an identity provider vouched for, as the file has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Provided {
+    issuer: String,
+    roles: BTreeSet<String>,
+    studies: BTreeSet<String>,
+    purposes: BTreeSet<String>,
+}
+
+impl From<&Vouched> for Provided {
+    fn from(vouched: &Vouched) -> Provided {
+        let Vouched { issuer, roles, studies, purposes } = vouched.clone();
+        Provided { issuer, roles, studies, purposes }
+    }
+}
+
+impl From<Provided> for Vouched {
+    fn from(provided: Provided) -> Vouched {
+        let Provided { issuer, roles, studies, purposes } = provided;
+        Vouched { issuer, roles, studies, purposes }
+    }
 }
 
 /// What a line means.
@@ -92,9 +120,10 @@ impl From<&Seen> for Line {
             Scope::Publish => Used::Publish,
             Scope::Operate => Used::Operate,
         };
+        let vouched = token.vouched.as_deref().map(Provided::from);
         let Token { iss, jti, purpose, study, iat_s, exp_s, .. } = token;
         let (first_s, last_s) = (seen.first_s, seen.last_s);
-        Line::Seen { iss, jti, purpose, study, scope, iat_s, exp_s, first_s, last_s }
+        Line::Seen { iss, jti, purpose, study, scope, vouched, iat_s, exp_s, first_s, last_s }
     }
 }
 
@@ -106,13 +135,14 @@ impl Line {
                 Kept::Ending(Ending::Issued { iss, until_s, forget_s })
             }
             Line::Everybody { until_s, forget_s } => Kept::Ending(Ending::Everybody { until_s, forget_s }),
-            Line::Seen { iss, jti, purpose, study, scope, iat_s, exp_s, first_s, last_s } => {
+            Line::Seen { iss, jti, purpose, study, scope, vouched, iat_s, exp_s, first_s, last_s } => {
                 let scope = match scope {
                     Used::Sql => Scope::Sql,
                     Used::Publish => Scope::Publish,
                     Used::Operate => Scope::Operate,
                 };
-                let token = Token { iss, jti, purpose, study, scope, iat_s, exp_s };
+                let vouched = vouched.map(|provided| Arc::new(provided.into()));
+                let token = Token { iss, jti, purpose, study, vouched, scope, iat_s, exp_s };
                 Kept::Seen(Seen { token, first_s, last_s })
             }
         }

@@ -4,6 +4,9 @@
 //! A token is signed by its owner, so this side sees it first when it is used. [`Tokens::admit`] checks it, refuses it
 //! if its key is dead or it was revoked, and notes the use. [`Tokens::revoke`] writes and syncs before it answers.
 //!
+//! A token may also be an identity provider's (`query-oidc`). Its holder has no key: any of their tokens lists and revokes the
+//! others, and an operator ends them all by a `revoke-key` statement that names the party.
+//!
 //! What it is not: a session store (a token is good by its signature, not by being listed here), a judge of what a token
 //! may see (`query-consents`), or a thread: whoever serves calls [`Tokens::keep`] each second or so. No token text and no
 //! signature is kept. Nothing here reads a clock.
@@ -17,7 +20,7 @@
 //!
 //! | limit | value | beyond it |
 //! |---|---|---|
-//! | text of a token ([`TOKEN_BYTES_MAX`]) | 4 KiB | refused unread |
+//! | text of a token ([`TOKEN_BYTES_MAX`]) | 4 KiB, a provider's 16 KiB | refused unread |
 //! | tokens listed of a key ([`SEEN_OF_KEY_MAX`]) | 128 | the first seen leaves the list |
 //! | tokens listed in all ([`SEEN_MAX`]) | 32,768 | the first seen leaves the list; revocations never do |
 //! | single revocations of a key ([`REVOKED_OF_KEY_MAX`]) | 256 | refused: revoke all at once instead |
@@ -38,6 +41,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use query_consents::{Consents, Ending};
+use query_oidc::Providers;
 use schemas_identity::Did;
 use schemas_identity::token::CLOCK_SKEW_SECONDS_MAX;
 use thiserror::Error;
@@ -62,6 +66,7 @@ pub enum TokensError {
 pub struct Tokens {
     origin: Arc<str>,
     consents: Arc<Consents>,
+    providers: Providers,
     seen: Mutex<SeenList>,
     /// Whoever revokes or writes holds it, so that the file and what is in force say the same.
     journal: Mutex<Journal>,
@@ -117,8 +122,13 @@ impl Tokens {
                 journal::Kept::Seen(token) => seen.remember(token),
             }
         }
-        let tokens =
-            Tokens { origin: origin.into(), consents, seen: Mutex::new(seen), journal: Mutex::new(journal) };
+        let tokens = Tokens {
+            origin: origin.into(),
+            consents,
+            providers: Providers::default(),
+            seen: Mutex::new(seen),
+            journal: Mutex::new(journal),
+        };
         if let Some(problem) = opened.damage {
             tracing::error!(
                 problem,
@@ -133,6 +143,17 @@ impl Tokens {
         tokens.rewrite(&mut journal)?;
         drop(journal);
         Ok(tokens)
+    }
+
+    /// The same, with identity providers whose tokens are taken too.
+    #[must_use]
+    pub fn trusting(self, providers: Providers) -> Tokens {
+        Tokens { providers, ..self }
+    }
+
+    /// These providers, for whoever keeps their keys fresh.
+    pub fn providers(&self) -> &Providers {
+        &self.providers
     }
 
     /// Housekeeping: forgets what is over, writes uses that came since, shortens the file. Call it each second or so

@@ -15,7 +15,7 @@ use crate::journal::Line;
 pub const REVOKED_OF_KEY_MAX: usize = 256;
 /// Revocations in force in all: about 20 MB at their longest.
 pub const REVOKED_MAX: usize = 65_536;
-/// Of these by keys that neither an operator, a maker nor a device ever vouched for: anybody can make a million keys, and
+/// Of these by keys that neither an operator, a maker, a device nor an identity provider ever vouched for: anybody can make a million keys, and
 /// must not keep others from revoking with them.
 pub const REVOKED_BY_STRANGERS_MAX: usize = REVOKED_MAX / 2;
 /// How long after a revocation a token that it concerns can still be valid, seconds.
@@ -68,7 +68,7 @@ impl Tokens {
             Target::All => self.everything(by, now_s),
         };
         let mut journal = self.journal.lock();
-        self.has_room(&by.iss, &endings)?;
+        self.has_room(by, &endings)?;
         // In force first: a token that its owner gave up must not live on because the disk is full.
         for ending in &endings {
             self.consents.ended().end(ending);
@@ -113,7 +113,7 @@ impl Tokens {
         endings
     }
 
-    fn has_room(&self, iss: &Did, endings: &[Ending]) -> Result<(), RevokeError> {
+    fn has_room(&self, by: &Token, endings: &[Ending]) -> Result<(), RevokeError> {
         let ended = self.consents.ended();
         let mut fresh = 0;
         for ending in endings {
@@ -136,7 +136,8 @@ impl Tokens {
         if fresh == 0 || wanted <= REVOKED_BY_STRANGERS_MAX {
             return Ok(());
         }
-        if wanted > REVOKED_MAX || !is_vouched_for(&self.consents.register(), iss) {
+        let is_known = by.vouched.is_some() || is_vouched_for(&self.consents.register(), &by.iss);
+        if wanted > REVOKED_MAX || !is_known {
             return Err(RevokeError::Full { in_force });
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! Tokens against thieves, crashes, torn and damaged files, and people who fill lists.
 
+mod provided;
+
 use std::fs;
 use std::sync::Arc;
 
@@ -29,6 +31,7 @@ fn token(seed: u8, jti: &str) -> Token {
         jti: jti.into(),
         purpose: "HRESCH".into(),
         study: Some("sleep".into()),
+        vouched: None,
         scope: Scope::Sql,
         iat_s: NOW_S,
         exp_s: NOW_S + 3_600,

@@ -4,8 +4,10 @@
 //! auditor and the tests; a recipient is never told why a row is missing.
 
 use std::fmt;
+use std::sync::Arc;
 
 use schemas_identity::register::Device;
+use schemas_identity::token::Vouched;
 use schemas_identity::{DeviceNumber, Did, Register, StatementId};
 use schemas_signals::Registry;
 
@@ -19,6 +21,8 @@ use crate::terms::{Resolution, Use};
 pub struct Request {
     /// The asking party.
     pub principal: Did,
+    /// Its groups, if an identity provider vouches for it; otherwise the register says which they are.
+    pub vouched: Option<Arc<Vouched>>,
     /// The stated purpose; matched exactly.
     pub purpose: String,
     /// The study in whose name, if any.

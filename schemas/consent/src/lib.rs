@@ -1,7 +1,7 @@
 //! Consent: what a person's signed statements allow, as one pure, total function.
 //!
 //! Read in this order: [`terms`] (purpose, resolution, export, period), [`grant`] (one grant or deny, validated),
-//! [`state`] (the fold over a log of statements), `decide` (may this principal see this one sample, and why),
+//! [`asker`] (who is in which group), [`state`] (the fold over a log of statements), `decide` (may this principal see this one sample, and why),
 //! [`spans`] (the same answer for all samples at once, as disjoint intervals per device), `explain` (why nothing of somebody).
 //!
 //! What this crate does not do: read a clock, touch a disk, check a signature (`schemas-identity` did), or know a row.
@@ -15,6 +15,7 @@
 //!
 //! The order of authority: erased, then frozen, then the subject's own view, then denies, then grants and break-glass.
 
+pub mod asker;
 pub mod decide;
 pub mod duo;
 pub mod explain;
@@ -25,6 +26,7 @@ pub mod spans;
 pub mod state;
 pub mod terms;
 
+pub use asker::Asker;
 pub use decide::{Decision, Point, Reason, Request, decide};
 pub use explain::explain;
 pub use grant::{Devices, Grant, Grantee};

@@ -7,6 +7,7 @@ use schemas_identity::register::Device;
 use schemas_identity::statement::Study;
 use schemas_identity::{Did, Register, ShortId};
 
+use crate::asker::Asker;
 use crate::decide::{Reason, Request};
 use crate::duo;
 use crate::grant::{Devices, Grant, Grantee};
@@ -17,8 +18,7 @@ use crate::terms::{EMERGENCY_PURPOSES, Period, Resolution, Use};
 pub(crate) struct Context<'a> {
     pub(crate) register: &'a Register,
     pub(crate) request: &'a Request,
-    /// The asking party under its first key.
-    pub(crate) principal: Did,
+    pub(crate) asker: Asker<'a>,
     study: Option<&'a Study>,
 }
 
@@ -28,7 +28,8 @@ impl<'a> Context<'a> {
             Some(name) => register.study(name),
             None => None,
         };
-        Context { register, request, principal: register.subject_of(&request.principal), study }
+        let asker = Asker::new(register, &request.principal, request.vouched.as_deref());
+        Context { register, request, asker, study }
     }
 
     /// Whether the asking key was neither revoked nor replaced. A dead key sees nothing, not even its own.
@@ -46,7 +47,7 @@ impl<'a> Context<'a> {
 
     /// Whether the subject looks at itself. A group statistic is no such look: it needs a grant like any other.
     pub(crate) fn is_own(&self, subject: &Did) -> bool {
-        self.principal == *subject && self.request.use_ != Use::Aggregate
+        self.asker.party() == subject && self.request.use_ != Use::Aggregate
     }
 
     /// Whether a grant speaks to this request at all, samples aside.
@@ -84,11 +85,8 @@ impl<'a> Context<'a> {
     /// The same at some other time.
     pub(crate) fn may_deny(&self, deny: &Grant) -> bool {
         let spoken_to = match &deny.grantee {
-            Grantee::Party(party) => self.register.subject_of(party) == self.principal,
-            Grantee::Role(role) => match self.register.role(role) {
-                Some(role) => self.is_member(&role.members),
-                None => false,
-            },
+            Grantee::Party(party) => self.asker.is(party),
+            Grantee::Role(role) => self.asker.may_have_role(role),
             Grantee::Study(study) => self.request.study.as_deref() == Some(study),
         };
         spoken_to && (deny.purposes.is_empty() || names(&deny.purposes, &self.request.purpose))
@@ -96,7 +94,7 @@ impl<'a> Context<'a> {
 
     /// Whether a break-glass opening speaks to this request.
     pub(crate) fn opens(&self, emergency: &Emergency) -> bool {
-        self.register.subject_of(&emergency.clinician) == self.principal
+        self.asker.is(&emergency.clinician)
             && emergency.window.contains(self.request.now_us)
             && EMERGENCY_PURPOSES.contains(&self.request.purpose.as_str())
             && self.request.study.is_none()
@@ -108,7 +106,7 @@ impl<'a> Context<'a> {
     pub(crate) fn admits(&self, grantee: &Grantee) -> Result<(), Reason> {
         match grantee {
             Grantee::Party(party) => {
-                if self.register.subject_of(party) == self.principal {
+                if self.asker.is(party) {
                     Ok(())
                 } else {
                     Err(Reason::NoGrant)
@@ -116,7 +114,7 @@ impl<'a> Context<'a> {
             }
             Grantee::Role(name) => {
                 let Some(role) = self.register.role(name) else { return Err(Reason::NoGrant) };
-                if !self.is_member(&role.members) {
+                if !self.asker.has_role(role) {
                     return Err(Reason::NoGrant);
                 }
                 self.in_force(&role.purposes, Period::new(role.from, role.to))
@@ -126,7 +124,7 @@ impl<'a> Context<'a> {
                     return Err(Reason::NoGrant);
                 }
                 let Some(study) = self.study else { return Err(Reason::NoGrant) };
-                if !self.is_member(&study.members) {
+                if !self.asker.is_in_study(study) {
                     return Err(Reason::NotAMember);
                 }
                 self.in_force(&study.purposes, Period::new(study.from, study.to))
@@ -142,10 +140,6 @@ impl<'a> Context<'a> {
             return Err(Reason::PurposeNotOfGroup);
         }
         Ok(())
-    }
-
-    pub(crate) fn is_member(&self, members: &[Did]) -> bool {
-        members.iter().any(|member| self.register.subject_of(member) == self.principal)
     }
 }
 

@@ -48,7 +48,7 @@ impl Span {
 pub fn compile(state: &ConsentState, register: &Register, request: &Request) -> Vec<Span> {
     let context = Context::new(register, request);
     let mut subjects = candidates(state, &context);
-    subjects.insert(context.principal);
+    subjects.insert(*context.asker.party());
     cut_all(register, &views(state, &context, &subjects))
 }
 
@@ -93,7 +93,7 @@ pub fn named_among(
     let context = Context::new(register, request);
     let grantees: Vec<&Grantee> = state.grantees().filter(|grantee| concerns(&context, grantee)).collect();
     let is_named = |subject: &&Did| {
-        let is_opened = state.is_opened_by(&context.principal, subject);
+        let is_opened = state.is_opened_by(context.asker.party(), subject);
         is_opened || grantees.iter().any(|grantee| state.names(grantee, subject))
     };
     subjects.iter().filter(is_named).copied().collect()
@@ -179,18 +179,15 @@ fn candidates(state: &ConsentState, context: &Context<'_>) -> BTreeSet<Did> {
     for grantee in state.grantees().filter(|grantee| concerns(context, grantee)) {
         subjects.extend(state.naming(grantee).copied());
     }
-    subjects.extend(state.opened_by(&context.principal).copied());
+    subjects.extend(state.opened_by(context.asker.party()).copied());
     subjects
 }
 
 /// Whether a grantee is the one who asks, in force or not.
 fn concerns(context: &Context<'_>, grantee: &Grantee) -> bool {
     match grantee {
-        Grantee::Party(party) => context.register.subject_of(party) == context.principal,
-        Grantee::Role(name) => match context.register.role(name) {
-            Some(role) => context.is_member(&role.members),
-            None => false,
-        },
+        Grantee::Party(party) => context.asker.is(party),
+        Grantee::Role(name) => context.asker.may_have_role(name),
         Grantee::Study(name) => context.request.study.as_deref() == Some(name),
     }
 }

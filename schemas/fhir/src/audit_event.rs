@@ -9,6 +9,7 @@
 //! | error, reader gone, consent changed: rows counted may have left | `outcome` 4 |
 //! | refused | `outcome` 8 |
 //! | recipient | `agent`, requestor, type IRCP, by did:key |
+//! | who vouched for a recipient without a key, and as what | `agent.who.identifier.assigner`, `agent.role` |
 //! | purpose | `purposeOfEvent`, v3-ActReason |
 //! | the deployment | `source.observer`, by the name of its log |
 //! | the person | `entity` of role 1 (Patient) |
@@ -48,12 +49,16 @@ pub struct Withdrawal<'a> {
 }
 
 /// One access, as its subject may see it. Times are microseconds since 1970 UTC.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Access<'a> {
     /// Whose data.
     pub subject: &'a Did,
     /// Who asked: a did:key.
     pub recipient: &'a str,
+    /// The identity provider that vouched for them, if they have no key of their own.
+    pub issuer: Option<&'a str>,
+    /// Name and title of the roles it gave them.
+    pub roles: Vec<(&'a str, &'a str)>,
     /// The stated purpose.
     pub purpose: &'a str,
     /// In which study's name.
@@ -130,14 +135,7 @@ pub fn audit_event(access: &Access<'_>, observer: &str) -> Value {
     set("outcome", outcome.into());
     set("outcomeDesc", words.into());
     set("purposeOfEvent", json!([terms::purpose(access.purpose)]));
-    set(
-        "agent",
-        json!([{
-            "type": terms::concept(terms::PARTICIPATION, "IRCP", "information recipient"),
-            "who": terms::party(access.recipient),
-            "requestor": true,
-        }]),
-    );
+    set("agent", json!([agent(access)]));
     set(
         "source",
         json!({
@@ -148,6 +146,23 @@ pub fn audit_event(access: &Access<'_>, observer: &str) -> Value {
     );
     set("entity", json!([person(access), query(access)]));
     event
+}
+
+fn agent(access: &Access<'_>) -> Value {
+    let mut agent = json!({
+        "type": terms::concept(terms::PARTICIPATION, "IRCP", "information recipient"),
+        "who": terms::party(access.recipient),
+        "requestor": true,
+    });
+    if let Some(issuer) = access.issuer {
+        agent["who"]["identifier"]["assigner"] = json!({"display": terms::text(issuer)});
+    }
+    if !access.roles.is_empty() {
+        // Roles are this deployment's, so there is no system of codes to name.
+        let role = |(name, title): &(&str, &str)| json!({"text": terms::text(&format!("{title} ({name})"))});
+        agent["role"] = access.roles.iter().map(role).collect();
+    }
+    agent
 }
 
 fn person(access: &Access<'_>) -> Value {

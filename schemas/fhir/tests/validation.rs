@@ -71,6 +71,8 @@ fn access<'a>(subject: &'a Did, signals: &'a [String]) -> Access<'a> {
     Access {
         subject,
         recipient: "did:key:z6MkRecipient",
+        issuer: None,
+        roles: vec![],
         purpose: "HRESCH",
         study: Some("sleep-1"),
         number: 7,
@@ -224,6 +226,7 @@ proptest! {
         let access = Access {
             purpose: &purpose, study: study.as_deref(), started_us: times[0].unwrap_or(0), ended_us: times[1],
             from_us: times[2], to_us: times[3], rows: counts[0], repeats: counts[1], log_index: counts[2],
+            issuer: study.as_deref(), roles: vec![(&purpose, study.as_deref().unwrap_or(""))],
             result_index: counts[3], ended, reason: study.as_deref(), withdrawn: None,
             ..access(&subject, &signals)
         };

@@ -37,6 +37,15 @@ impl Did {
         Did(key)
     }
 
+    /// A name for somebody who has no key here, derived from what `bytes` gives, one block after the other.
+    ///
+    /// It has the form of every other name, so that whatever is kept by party (records, limits, revocations, grants to one
+    /// party) works for them, and it is nobody's key ([`PublicKey::of_nobody`]): no statement, token or frame can be signed
+    /// in this name. Whoever has it can be granted something and be named in records, and can say nothing.
+    pub fn of_nobody(bytes: impl FnMut() -> [u8; 32]) -> Option<Did> {
+        PublicKey::of_nobody(bytes).map(Did)
+    }
+
     /// The key behind the name.
     pub fn key(&self) -> &PublicKey {
         &self.0
@@ -155,6 +164,32 @@ mod tests {
         for number in 0..5_000_u32 {
             check(*blake3::hash(&number.to_le_bytes()).as_bytes());
         }
+    }
+
+    /// Guarantee: a name without a key obeys the key rule, is the same for the same bytes, reads back, and skips bytes that
+    /// are no point; where there is none it is refused.
+    #[test]
+    fn names_without_a_key() {
+        let blocks = |seed: u8| {
+            let mut stream = blake3::Hasher::new().update(&[seed]).finalize_xof();
+            move || {
+                let mut block = [0; 32];
+                stream.fill(&mut block);
+                block
+            }
+        };
+        let mut names = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let did = Did::of_nobody(blocks(seed)).unwrap();
+            assert_eq!(did, Did::of_nobody(blocks(seed)).unwrap());
+            assert_eq!(PublicKey::admit(did.key().as_bytes()), Ok(*did.key()));
+            assert_eq!(did.to_string().parse::<Did>().unwrap(), did);
+            names.insert(did);
+        }
+        assert_eq!(names.len(), 200);
+        // 2 is no y of any point; 1 is the identity, of small order.
+        let small = |y: u8| move || std::array::from_fn(|at| if at == 0 { y } else { 0 });
+        assert_eq!((Did::of_nobody(small(2)), Did::of_nobody(small(1))), (None, None));
     }
 
     /// Guarantee: other methods, other keys and damaged text are refused.

@@ -6,10 +6,22 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// Parses one JSON object, nothing after it, no duplicate member at any depth.
+/// Parses one JSON object, nothing after it, no duplicate member at any depth, no fraction.
 pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
+    parse(bytes, Strict { fractions: false })
+}
+
+/// The same of an object that others signed, who may use fractions where we do not look.
+///
+/// # Errors
+/// If it is no such object.
+pub fn parse_foreign_object(bytes: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
+    parse(bytes, Strict { fractions: true })
+}
+
+fn parse(bytes: &[u8], strict: Strict) -> Result<Map<String, Value>, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict.deserialize(&mut deserializer)?;
+    let value = strict.deserialize(&mut deserializer)?;
     deserializer.end()?;
     match value {
         Value::Object(map) => Ok(map),
@@ -17,7 +29,10 @@ pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, serde_jso
     }
 }
 
-struct Strict;
+#[derive(Clone, Copy)]
+struct Strict {
+    fractions: bool,
+}
 
 impl<'de> DeserializeSeed<'de> for Strict {
     type Value = Value;
@@ -45,7 +60,10 @@ impl<'de> Visitor<'de> for Strict {
         Ok(value.into())
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Value, E> {
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        if self.fractions {
+            return Ok(value.into());
+        }
         Err(E::custom("fractions are not used in signed JSON"))
     }
 
@@ -63,7 +81,7 @@ impl<'de> Visitor<'de> for Strict {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Value, A::Error> {
         let mut values = Vec::new();
-        while let Some(value) = sequence.next_element_seed(Strict)? {
+        while let Some(value) = sequence.next_element_seed(self)? {
             values.push(value);
         }
         Ok(Value::Array(values))
@@ -75,7 +93,7 @@ impl<'de> Visitor<'de> for Strict {
             if map.contains_key(&name) {
                 return Err(A::Error::custom(format!("duplicate member `{name}`")));
             }
-            let value = access.next_value_seed(Strict)?;
+            let value = access.next_value_seed(self)?;
             map.insert(name, value);
         }
         Ok(Value::Object(map))

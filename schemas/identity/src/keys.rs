@@ -13,6 +13,9 @@ use zeroize::Zeroizing;
 
 use crate::{Did, ShortId};
 
+/// Attempts to find a point: all of them fail once in 2^128.
+const NOBODY_TRIES_MAX: usize = 128;
+
 /// Why 32 bytes may not become a key of this system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyRefusal {
@@ -63,6 +66,21 @@ impl PublicKey {
             return Err(KeyRefusal::Torsion);
         }
         Ok(PublicKey(bytes))
+    }
+
+    /// A key that is nobody's, by the first of these bytes that is a point: moved into the prime-order group, so that it
+    /// passes the key rule. `None` if none of the first 128 blocks is one (half of all bytes are).
+    ///
+    /// The point is found, not computed from a number: if the bytes come from a hash, finding its private key is the
+    /// discrete logarithm problem, also for whoever chose what was hashed. Nothing verifies under it that anybody can make.
+    pub fn of_nobody(mut bytes: impl FnMut() -> [u8; 32]) -> Option<PublicKey> {
+        for _ in 0..NOBODY_TRIES_MAX {
+            let Some(point) = CompressedEdwardsY(bytes()).decompress() else { continue };
+            if let Ok(key) = PublicKey::admit(&point.mul_by_cofactor().compress().to_bytes()) {
+                return Some(key);
+            }
+        }
+        None
     }
 
     /// The 32 raw bytes.

@@ -18,7 +18,7 @@
 
 mod did;
 mod ids;
-mod json;
+pub mod json;
 mod jws;
 mod keys;
 pub mod register;

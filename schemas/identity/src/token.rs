@@ -1,5 +1,11 @@
 //! Bearer tokens: JWT (RFC 7519) signed by the asker's own key; `iss` = `sub` = the did:key in `kid`.
 //! Not a session: a token is usable until it expires, by whoever holds it, against one origin only.
+//!
+//! A [`Token`] may also stand for one that an identity provider signed ([`Vouched`]); those are verified elsewhere
+//! (`query-oidc`), and nothing in this file makes one.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::json;
@@ -38,17 +44,32 @@ impl Scope {
     }
 }
 
+/// What an identity provider says of somebody by one token, in words of this deployment: each is allowed, none is chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Vouched {
+    /// The provider.
+    pub issuer: String,
+    /// Roles that the person has as long as this token holds.
+    pub roles: BTreeSet<String>,
+    /// Studies that the person is in as long as this token holds.
+    pub studies: BTreeSet<String>,
+    /// Purposes that may be named.
+    pub purposes: BTreeSet<String>,
+}
+
 /// A verified token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// Who asks.
+    /// Who asks. Of somebody vouched for it is a name without a key ([`Did::of_nobody`]).
     pub iss: Did,
     /// Id of the token.
     pub jti: String,
-    /// Purpose of use, an HL7 v3 ActReason code.
+    /// Purpose of use, an HL7 v3 ActReason code; empty if vouched for, since the request names it then.
     pub purpose: String,
     /// Study in whose name is asked.
     pub study: Option<String>,
+    /// What an identity provider vouches for; nothing if the asker's own key signed the token.
+    pub vouched: Option<Arc<Vouched>>,
     /// What it may be used for.
     pub scope: Scope,
     /// Issued, seconds since 1970.
@@ -91,6 +112,11 @@ struct Claims {
     study: Option<String>,
     #[serde(default)]
     scope: Option<String>,
+}
+
+/// Whether a text says of itself that it is a token of this kind; it may be a bad one.
+pub fn is_ours(jwt: &str) -> bool {
+    jws::says_typ(jwt, TOKEN_TYP)
 }
 
 /// Signs a token with the key of `token.iss`.
@@ -146,6 +172,7 @@ impl Claims {
             jti: self.jti,
             purpose: self.purpose,
             study: self.study,
+            vouched: None,
             scope,
             iat_s: self.iat,
             exp_s: self.exp,
@@ -165,6 +192,7 @@ mod tests {
             jti: "t1".into(),
             purpose: "HRESCH".into(),
             study: None,
+            vouched: None,
             scope: Scope::Sql,
             iat_s: NOW,
             exp_s: NOW + 3600,

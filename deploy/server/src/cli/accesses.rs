@@ -209,6 +209,21 @@ fn holes(numbers: &[u64], newest: u64) -> Vec<(u64, u64)> {
     holes
 }
 
+/// Who vouched for a recipient without a key, and as what.
+fn vouched(vouched: &Value) -> Option<String> {
+    let issuer = vouched["issuer"].as_str()?;
+    let roles: Vec<String> = vouched["roles"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|role| {
+            format!("{} ({})", role["title"].as_str().unwrap_or("-"), role["role"].as_str().unwrap_or("-"))
+        })
+        .collect();
+    let roles = if roles.is_empty() { "no role".to_owned() } else { roles.join(", ") };
+    Some(format!("  as {roles} by word of {issuer}"))
+}
+
 /// One access as a line.
 fn line(access: &Value) -> String {
     let plain = |name: &str| match &access[name] {
@@ -233,6 +248,9 @@ fn line(access: &Value) -> String {
     );
     if let Some(reason) = access["reason"].as_str() {
         line.push_str(&format!(" ({reason})"));
+    }
+    if let Some(vouched) = vouched(&access["vouched"]) {
+        line.push_str(&vouched);
     }
     if let Some(repeats) = access["repeats"].as_u64().filter(|repeats| *repeats > 1) {
         line.push_str(&format!("  asked {repeats} times"));

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::{ClientOptions, consent, devices, say};
 use crate::Exit;
-use crate::client::{Server, now_us};
+use crate::client::{Named, Server, now_us};
 use crate::config::{Config, DEV_ORIGIN};
 
 const READY_SECONDS_MAX: u64 = 20;
@@ -138,7 +138,7 @@ impl Story {
     fn count(&self) -> anyhow::Result<u64> {
         let token = self.server().own_token(&self.researcher, PURPOSE, Scope::Sql)?;
         let question = json!({"sql": "SELECT count(*) AS n FROM readings"});
-        let (_, mut body) = self.server().sql(&question, &token, "application/x-ndjson")?;
+        let (_, mut body) = self.server().sql(&question, &token, Named::default(), "application/x-ndjson")?;
         let mut text = String::new();
         std::io::Read::read_to_string(&mut body, &mut text)?;
         let row: Value = serde_json::from_str(text.trim()).context("the answer is no JSON row")?;

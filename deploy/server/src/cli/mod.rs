@@ -92,7 +92,7 @@ enum Command {
     Token(token::TokenArguments),
     /// Ask in SQL.
     #[command(
-        after_help = "Example: vitalog sql \"SELECT signal, count(*) FROM readings GROUP BY signal\" --token $T"
+        after_help = "Examples:\n  vitalog sql \"SELECT signal, count(*) FROM readings GROUP BY signal\" --token $T\n  vitalog sql \"SELECT count(*) FROM readings\" --token $PROVIDERS_TOKEN --purpose TREAT"
     )]
     Sql(sql::SqlArguments),
     /// Send real recordings as signed frames.

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::ClientOptions;
 use crate::Exit;
+use crate::client::Named;
 
 /// Rows shown as a table at most; more is for the machine formats.
 const TABLE_ROWS_MAX: usize = 10_000;
@@ -44,9 +45,15 @@ impl Format {
 pub(crate) struct SqlArguments {
     /// The question, one SELECT.
     sql: String,
-    /// Bearer token (see `vitalog token`).
+    /// Bearer token: your own (see `vitalog token`), or one that an identity provider of the deployment signed.
     #[arg(long, env = "VITALOG_TOKEN", hide_env_values = true)]
     token: String,
+    /// Purpose of use; needed with a provider's token, which has none. Must be one that the token has or allows.
+    #[arg(long)]
+    purpose: Option<String>,
+    /// Study in whose name is asked; must be one that the token has or allows.
+    #[arg(long)]
+    study: Option<String>,
     /// Shape of the answer.
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -70,7 +77,8 @@ pub(crate) fn run(arguments: &SqlArguments) -> anyhow::Result<Exit> {
         question["as_of"] = size.into();
     }
     let server = &arguments.client.server;
-    let (manifest, mut body) = server.sql(&question, &arguments.token, format.media_type())?;
+    let named = Named { purpose: arguments.purpose.as_deref(), study: arguments.study.as_deref() };
+    let (manifest, mut body) = server.sql(&question, &arguments.token, named, format.media_type())?;
     deliver(format, &mut body, arguments.out.as_deref())?;
     if let Some(path) = &arguments.manifest {
         let id = manifest.context("the server sent no manifest id")?;

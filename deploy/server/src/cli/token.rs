@@ -177,6 +177,7 @@ fn make(arguments: &TokenArguments) -> anyhow::Result<Exit> {
         jti: hex::encode(id),
         purpose: arguments.purpose.clone().context("--purpose is needed")?,
         study: arguments.study.clone(),
+        vouched: None,
         scope: arguments.scope.into(),
         iat_s: issued_s,
         exp_s: issued_s + arguments.ttl,

@@ -54,6 +54,7 @@ fn skipped_numbers_show() {
     for running in [1, 2, 5] {
         let asked = Asked {
             recipient: String::new(),
+            vouched: None,
             token: String::new(),
             purpose: String::new(),
             study: None,

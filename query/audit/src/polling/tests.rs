@@ -29,6 +29,7 @@ fn scope(seed: u8) -> Scope {
 fn intent(at_us: i64) -> Intent {
     Intent {
         recipient: did(99),
+        voucher: None,
         token_id: "t1".into(),
         purpose: "TREAT".into(),
         study: None,

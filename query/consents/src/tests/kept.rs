@@ -83,6 +83,7 @@ fn kept_bases_say_what_fresh_ones_say() {
             for (principal, study) in [(RITA, None), (RITA, Some("heart")), (CLEO, None), (ANNA, None)] {
                 let request = Request {
                     principal: did(principal),
+                    vouched: None,
                     purpose: "HRESCH".to_owned(),
                     study: study.map(str::to_owned),
                     resolution: dice.one_of(&[Resolution::Raw, Resolution::Minute]),

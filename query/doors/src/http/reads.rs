@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
-use query_audit::{Access, Report, Seen};
+use query_audit::{Access, Report, Seen, VouchedRole};
 use query_engine::ManifestError;
 use schemas_fhir::{Ended, Listing, Withdrawal, searchset, terms};
 use schemas_identity::Did;
@@ -63,7 +63,7 @@ pub(super) async fn catalog(State(state): State<DoorState>, headers: HeaderMap) 
         .collect();
     let studies: Vec<Value> = state
         .consents
-        .catalog_studies(&token.iss, now_us)
+        .catalog_studies(&token.iss, token.vouched.as_deref(), now_us)
         .into_iter()
         .map(|card| {
             json!({"study": card.study, "title": card.title, "purposes": card.purposes, "duo": card.duo,
@@ -72,7 +72,7 @@ pub(super) async fn catalog(State(state): State<DoorState>, headers: HeaderMap) 
         .collect();
     let grants: Vec<Value> = state
         .consents
-        .catalog_grants(&token.iss, now_us)
+        .catalog_grants(&token.iss, token.vouched.as_deref(), now_us)
         .into_iter()
         .map(|count| {
             json!({"kind": count.kind, "name": count.name, "purpose": count.purpose,
@@ -111,10 +111,7 @@ pub(super) async fn accesses(
     Query(page): Query<Page>,
     headers: HeaderMap,
 ) -> Result<Response, Answer> {
-    let token = state.authenticate(&headers)?;
-    if token.scope != Scope::Sql {
-        return Err(Answer::forbidden("scope"));
-    }
+    let token = state.authenticate_person(&headers)?;
     let register = state.consents.register();
     if !register.is_live(&token.iss) {
         return Err(Answer::unauthorized("key no longer in force"));
@@ -160,10 +157,16 @@ fn bundle(report: &Report, subject: &Did, origin: &str, page: query_audit::Page)
     })
 }
 
+fn role(role: &VouchedRole) -> (&str, &str) {
+    (&role.role, &role.title)
+}
+
 fn seen<'a>(access: &'a Access, subject: &'a Did) -> schemas_fhir::Access<'a> {
     schemas_fhir::Access {
         subject,
         recipient: &access.recipient,
+        issuer: access.vouched.as_ref().map(|vouched| vouched.issuer.as_str()),
+        roles: access.vouched.iter().flat_map(|vouched| &vouched.roles).map(role).collect(),
         purpose: &access.purpose,
         study: access.study.as_deref(),
         number: access.number,

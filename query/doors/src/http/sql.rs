@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, header};
-use query_audit::Refused;
+use query_audit::{Refused, Voucher};
 use query_consents::{Ask, Refusal};
 use query_engine::gate::SQL_BYTES_MAX;
 use query_engine::{EngineError, RunOptions, Running};
@@ -115,20 +115,22 @@ fn accept(headers: &HeaderMap) -> Option<String> {
 /// A party with a good token asked for what the token, a study or a role does not give: that is an attempt, and
 /// those who ever spoke to this party shall read of it.
 async fn record_refusal(state: &DoorState, ask: &Ask<'_>, sql: &str, refusal: Refusal) {
-    let token = ask.token;
+    let (token, (purpose, study)) = (ask.token, ask.stated());
     let request = Request {
         principal: token.iss,
-        purpose: token.purpose.clone(),
-        study: token.study.clone(),
+        vouched: token.vouched.clone(),
+        purpose: purpose.to_owned(),
+        study: study.map(str::to_owned),
         resolution: ask.resolution,
         use_: ask.use_,
         now_us: ask.now_us,
     };
     let refused = Refused {
         recipient: token.iss,
+        voucher: token.vouched.as_ref().map(|vouched| Voucher::of(vouched, &state.consents.register())),
         token_id: token.jti.clone(),
-        purpose: token.purpose.clone(),
-        study: token.study.clone(),
+        purpose: purpose.to_owned(),
+        study: study.map(str::to_owned),
         sql: sql.chars().take(SQL_BYTES_MAX).collect(),
         subjects: state.consents.named(&request),
         reason: refusal.code().to_owned(),

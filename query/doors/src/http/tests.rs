@@ -2,6 +2,7 @@
 
 mod accesses;
 mod principals;
+mod vouched;
 mod world;
 
 use std::io::{Read, Write};

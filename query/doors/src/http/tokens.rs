@@ -27,7 +27,8 @@ fn shown(listed: &Listed) -> Value {
     json!({
         "jti": listed.jti, "key": listed.iss, "revoked": listed.is_revoked, "purpose": token.purpose,
         "study": token.study, "scope": token.scope.as_str(), "issued": moment(token.iat_s),
-        "expires": moment(token.exp_s), "first_used": moment(seen.first_s), "last_used": moment(seen.last_s),
+        "vouched_by": token.vouched.as_ref().map(|vouched| &vouched.issuer),
+        "roles": token.vouched.as_ref().map(|vouched| &vouched.roles), "expires": moment(token.exp_s), "first_used": moment(seen.first_s), "last_used": moment(seen.last_s),
     })
 }
 

@@ -7,7 +7,6 @@ use axum::response::Response;
 use http::HeaderMap;
 use schemas_consent::{Reason, Request, Resolution, Span, Use, terms};
 use schemas_identity::time::format_rfc3339_us;
-use schemas_identity::token::Scope;
 use schemas_identity::{Did, Register, StatementId};
 use schemas_signals::Registry;
 use serde::Deserialize;
@@ -38,10 +37,7 @@ pub(super) async fn why(
     question: Result<Query<Question>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Answer> {
-    let token = state.authenticate(&headers)?;
-    if token.scope != Scope::Sql {
-        return Err(Answer::forbidden("scope"));
-    }
+    let token = state.authenticate_person(&headers)?;
     let register = state.consents.register();
     if !register.is_live(&token.iss) {
         return Err(Answer::unauthorized("key no longer in force"));
@@ -73,7 +69,7 @@ fn request(question: Question, now_us: i64) -> Result<Request, Answer> {
         }
     };
     let (purpose, study) = (question.purpose, question.study);
-    Ok(Request { principal, purpose, study, resolution, use_: Use::Rows, now_us })
+    Ok(Request { principal, vouched: None, purpose, study, resolution, use_: Use::Rows, now_us })
 }
 
 /// A span in names; an open end is null.

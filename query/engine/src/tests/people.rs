@@ -121,6 +121,7 @@ impl World {
             jti: "t1".into(),
             purpose: "HRESCH".into(),
             study: None,
+            vouched: None,
             scope: Scope::Sql,
             iat_s: NOW / SECOND - 10,
             exp_s: NOW / SECOND + 3_600,

@@ -17,6 +17,7 @@ fn worn() -> World {
 fn answer(world: &mut World, who: &str, purpose: &str) -> Decision {
     let request = Request {
         principal: world.did(who),
+        vouched: None,
         purpose: purpose.into(),
         study: None,
         resolution: Resolution::Raw,

@@ -139,6 +139,7 @@ impl Story {
         };
         let request = Request {
             principal: self.world.did(who),
+            vouched: None,
             purpose: purpose.into(),
             study: (study != "-").then(|| study.to_owned()),
             resolution: Resolution::parse(resolution).unwrap(),

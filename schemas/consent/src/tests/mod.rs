@@ -3,4 +3,5 @@
 mod fold;
 mod golden;
 mod pointwise;
+mod vouched;
 mod world;

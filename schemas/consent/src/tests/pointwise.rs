@@ -2,10 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use schemas_identity::statement::{Devices, GranteeKind, RevokeTarget};
+use schemas_identity::token::Vouched;
 use schemas_identity::{Body, Did};
 use schemas_signals::{Registry, SignalSet};
 
@@ -288,6 +290,16 @@ fn question() -> impl Strategy<Value = Question> {
     )
 }
 
+fn vouched(is_clinician: bool, is_in_study: bool) -> Vouched {
+    let named = |is_named: bool, name: &str| is_named.then(|| name.to_owned()).into_iter().collect();
+    Vouched {
+        issuer: "https://id.example".into(),
+        roles: named(is_clinician, "clinician"),
+        studies: named(is_in_study, "sleep"),
+        purposes: BTreeSet::new(),
+    }
+}
+
 /// Spans are disjoint and equal `decide` pointwise, grant by grant, for every asker and use; and the random states are
 /// such that this means something: grants and denies met, several grants shared a device's time.
 #[test]
@@ -306,6 +318,7 @@ fn spans_equal_decide() {
             }
             let request = Request {
                 principal: world.did(ASKERS[asker]),
+                vouched: None,
                 purpose: PURPOSES[purpose].into(),
                 study: study.then(|| "sleep".to_owned()),
                 resolution: Resolution::ALL[resolution],
@@ -313,7 +326,12 @@ fn spans_equal_decide() {
                 now_us,
             };
             compare(&mut world, &request)?;
-            compare_horizon(&world, &request)
+            compare_horizon(&world, &request)?;
+            // The same question with groups that a token vouches for, one of them or the other.
+            let vouched = Some(Arc::new(vouched(asker == 0, study)));
+            let vouched = Request { vouched, ..request };
+            compare(&mut world, &vouched)?;
+            compare_horizon(&world, &vouched)
         },
     );
     if let Err(failure) = tried {

@@ -8,7 +8,7 @@ use super::world::{Claims, World};
 use super::{get, post, question, send, text};
 
 #[path = "../../../../../schemas/fhir/tests/structure/mod.rs"]
-mod structure;
+pub(super) mod structure;
 
 const SQL: &str = "SELECT value FROM readings WHERE value > 61";
 

@@ -7,19 +7,24 @@ use arrow::array::{
     ArrayRef, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array, RecordBatch,
     TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array,
 };
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prometheus::Registry;
 use query_audit::Audit;
 use query_consents::Consents;
 use query_engine::{Engine, Manifests, Options, Tables, TablesError, View};
+use query_oidc::claims::Path;
+use query_oidc::{PartySecret, Provider, ProviderOptions, Providers, Source};
 use query_tokens::Tokens;
 use schemas_evidence::{Entry, Ledger, MemoryLedger};
 use schemas_identity::statement::{
-    Bind, Devices, Enrol, Grantee, GranteeKind, Maker, RevokeBody, RevokeTarget,
+    Bind, Devices, Enrol, Grantee, GranteeKind, Maker, RevokeBody, RevokeTarget, Role,
 };
 use schemas_identity::statement::{proof_of_possession, sign, sign_with_co};
 use schemas_identity::token::{Scope, Token, issue};
 use schemas_identity::{Body, Did, GrantBody, SecretKey, Statement, StatementId};
 use schemas_signals::columns::scalar_schema;
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::super::DoorState;
@@ -61,7 +66,14 @@ pub(super) struct World {
     pub granted: Option<StatementId>,
     /// The one log of statements and accesses.
     ledger: Arc<MemoryLedger>,
-    _dir: TempDir,
+    dir: TempDir,
+}
+
+/// The identity provider.
+pub(super) const ISSUER: &str = "https://id.example/realms/hospital";
+
+fn encode(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 fn key(number: u8) -> SecretKey {
@@ -148,7 +160,7 @@ impl World {
             clock,
             metrics: Metrics::new(&Registry::new()).unwrap(),
         };
-        let mut world = Self { state, next: AtomicU64::new(1), granted: None, ledger, _dir: dir };
+        let mut world = Self { state, next: AtomicU64::new(1), granted: None, ledger, dir };
         world.settle();
         world
     }
@@ -208,6 +220,7 @@ impl World {
             jti: claims.jti.into(),
             purpose: claims.purpose.into(),
             study: claims.study.map(str::to_owned),
+            vouched: None,
             scope: claims.scope,
             iat_s: NOW_S - 10,
             exp_s: NOW_S + claims.seconds_left,
@@ -218,6 +231,75 @@ impl World {
     /// A token of the wearer.
     pub(super) fn subject_token(&self) -> String {
         self.token(Claims { key: 2, purpose: "PATRQT", ..Claims::default() })
+    }
+
+    /// Trusts a provider that signs with key 50 and whose group `ward` is the role `clinician`, `sleepers` the study `sleep`.
+    /// The wearer grants both for treatment.
+    pub(super) fn with_provider(mut self) -> Self {
+        let path = self.dir.path().join("keys.json");
+        let point = encode(key(50).public().as_bytes());
+        let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": point});
+        std::fs::write(&path, json!({"keys": [jwk]}).to_string()).unwrap();
+        let table = |value: &str, name: &str| [(value.to_owned(), name.to_owned())].into();
+        let options = ProviderOptions {
+            issuer: ISSUER.into(),
+            audience: "vitalog".into(),
+            source: Source::File(path),
+            roles_claim: Path::parse("groups").unwrap(),
+            roles: table("ward", "clinician"),
+            studies: table("sleepers", "sleep"),
+            purposes: vec!["TREAT".into()],
+            age_max_s: 900,
+            refresh_s: 300,
+            stale_max_s: 86_400,
+        };
+        let metrics = query_oidc::Metrics::new(&Registry::new()).unwrap();
+        let provider = Provider::new(options, Arc::new(PartySecret::new(&[7; 32])), metrics.clone());
+        provider.keep(NOW_S).unwrap();
+        let tokens =
+            Tokens::open(&self.dir.path().join("tokens"), ORIGIN, self.state.consents.clone(), NOW_S);
+        let providers = Providers::new(vec![Arc::new(provider)], metrics);
+        self.state.tokens = Arc::new(tokens.unwrap().trusting(providers));
+        self.role(None);
+        self
+    }
+
+    /// What the operator says of the role `clinician`, which lists nobody.
+    pub(super) fn role(&self, to: Option<i64>) {
+        let (role, title) = ("clinician".to_owned(), "Doctor of the ward".to_owned());
+        let body = Role { role, title, members: vec![], purposes: vec![], from: None, to };
+        self.say(&Body::Role(body), &key(4));
+    }
+
+    /// The wearer lets a role see everything for treatment.
+    pub(super) fn grant_role(&self, role: &str) {
+        let grant = GrantBody {
+            subject: self.did(2),
+            grantee: Grantee { kind: GranteeKind::Role, value: role.to_owned() },
+            signals: vec!["*".into()],
+            devices: Devices::All,
+            resolution: "raw".into(),
+            purposes: vec!["TREAT".into()],
+            duo: vec![],
+            data_from: None,
+            data_to: None,
+            valid_from: None,
+            valid_to: None,
+            export: "rows".into(),
+            min_cohort: 11,
+            notice: None,
+            prev: self.state.consents.consent().head(&self.did(2)),
+        };
+        self.say(&Body::Grant(grant), &key(2));
+    }
+
+    /// A token of somebody at the provider, `age_s` old.
+    pub(super) fn provided(&self, sub: &str, groups: &[&str], age_s: i64) -> String {
+        let iat = NOW_S - age_s;
+        let claims = json!({"iss": ISSUER, "aud": "vitalog", "sub": sub, "iat": iat, "exp": iat + 86_400, "groups": groups});
+        let header = json!({"alg": "EdDSA", "kid": "k"}).to_string();
+        let message = format!("{}.{}", encode(header), encode(claims.to_string()));
+        format!("{message}.{}", encode(key(50).sign(message.as_bytes())))
     }
 
     pub(super) fn revoke(&self) {
