@@ -12,6 +12,7 @@ mod faults;
 mod grants;
 mod hostile;
 mod process;
+mod provider;
 mod session;
 mod story;
 mod studies;

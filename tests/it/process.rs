@@ -53,6 +53,11 @@ impl Server {
 
     /// As `start`, with more settings by environment.
     pub(crate) fn start_with(directory: &Path, environment: &[(&str, &str)]) -> Server {
+        Server::start_as(directory, &[], environment)
+    }
+
+    /// As `start_with`, with more arguments.
+    pub(crate) fn start_as(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Server {
         let ready = directory.join("ready.json");
         // An earlier server's file must not be taken for this one's.
         let _ = std::fs::remove_file(&ready);
@@ -64,6 +69,7 @@ impl Server {
         let mut child = Command::new(binary("vitalog"))
             .args(["serve", "--dev", "--data"])
             .arg(directory.join("data"))
+            .args(arguments)
             .arg("--ready-file")
             .arg(&ready)
             .env("VITALOG_HTTP", "127.0.0.1:0")

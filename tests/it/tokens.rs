@@ -15,13 +15,13 @@ fn token(server: &Server, key: &str, scope: &str) -> (String, String) {
     (part("token"), part("jti"))
 }
 
-fn status(server: &Server, path: &str, token: &str) -> u16 {
+pub(crate) fn status(server: &Server, path: &str, token: &str) -> u16 {
     let request = ureq::get(format!("{}{path}", server.url)).config().http_status_as_error(false).build();
     request.header("authorization", format!("Bearer {token}")).call().expect("answer").status().as_u16()
 }
 
 /// The code of the CONNACK of an MQTT 3.1.1 client that comes as `did` with `password`.
-fn connack(server: &Server, did: &str, password: &str) -> u8 {
+pub(crate) fn connack(server: &Server, did: &str, password: &str) -> u8 {
     let mut body = b"\x00\x04MQTT\x04\xc2\x00\x3c\x00\x01c".to_vec();
     for field in [did, password] {
         body.extend(u16::try_from(field.len()).expect("short").to_be_bytes());

@@ -1,7 +1,7 @@
 //! Configuration: one TOML file, an environment override for each key, checked before anything starts.
 //! Not the command line: flags of `serve` are applied on top by `cli::serve`.
 //!
-//! A key `a.b` of the file is overridden by `VITALOG_A_B`; keys of `[listen]` by `VITALOG_HTTP`, `VITALOG_MQTT` and so on.
+//! `[[oidc]]` stands in the file alone. A key `a.b` of the file is overridden by `VITALOG_A_B`; keys of `[listen]` by `VITALOG_HTTP`, `VITALOG_MQTT` and so on.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 mod bridge;
+mod oidc;
 
 pub(crate) use bridge::BridgeConfig;
+pub(crate) use oidc::OidcConfig;
 
 /// Log origin used by `--dev` on both sides, so that a developer needs no configuration.
 pub(crate) const DEV_ORIGIN: &str = "localhost/vitalog-dev";
@@ -299,6 +301,9 @@ pub(crate) struct Config {
     pub(crate) query: QueryConfig,
     /// Own log.
     pub(crate) log: LogConfig,
+    /// Identity providers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) oidc: Vec<OidcConfig>,
 }
 
 fn loopback(port: u16) -> Listen {
@@ -387,6 +392,7 @@ impl Default for Config {
             quarantine: QuarantineConfig::default(),
             query: QueryConfig::default(),
             log: LogConfig::default(),
+            oidc: Vec::new(),
         }
     }
 }
@@ -431,6 +437,7 @@ impl Config {
         self.check_names(dev)?;
         self.check_doors(dev)?;
         self.bridge.check()?;
+        oidc::check(&self.oidc)?;
         self.check_limits()
     }
 

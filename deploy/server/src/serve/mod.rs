@@ -38,6 +38,7 @@ mod devices;
 mod evidence;
 mod gatekeeper;
 mod listen;
+mod oidc;
 mod quarantine;
 mod routes;
 mod tables;
@@ -111,8 +112,10 @@ impl Server {
         let pipeline = rooms.pipeline.clone();
         let stop = CancellationToken::new();
         let keeping = tokio::spawn(keep_tokens(rooms.door.tokens.clone(), stop.clone()));
+        let keys = oidc::keep(rooms.door.tokens.providers(), &stop);
         let (addresses, mut doors) = open_doors(config, is_dev, rooms, &data, &stop).await?;
         doors.push(keeping);
+        doors.extend(keys);
         for (name, listen) in [("postgres", &config.listen.postgres), ("flight", &config.listen.flight)] {
             if *listen != Listen::Off {
                 tracing::warn!(door = name, "this door is not built yet and stays closed");
@@ -241,7 +244,8 @@ fn open_query_side(
     ledger: &Arc<dyn Ledger>,
     operators: Vec<Did>,
 ) -> anyhow::Result<DoorState> {
-    let consents = Arc::new(Consents::new(&config.origin, operators, &data.pseudonym_secret()?));
+    let secret = data.pseudonym_secret()?;
+    let consents = Arc::new(Consents::new(&config.origin, operators, &secret));
     let folded = consents.clone();
     statements.observe(Box::new(move |statement, index, epoch| {
         // The same statements were just folded by the register of the write side, so this cannot differ.
@@ -263,7 +267,8 @@ fn open_query_side(
         ..query_engine::Options::default()
     };
     let tokens = Tokens::open(&data.folder("tokens"), &config.origin, consents.clone(), now_s())
-        .context("cannot open the tokens")?;
+        .context("cannot open the tokens")?
+        .trusting(oidc::open(config, &secret, metrics)?);
     let engine = Engine::new(options, tables, consents.clone(), audit.clone())
         .map_err(|error| anyhow::anyhow!("cannot start the query engine: {error:?}"))?;
     // The log vouches for answers as for its checkpoints: with one key, which every policy has already.
