@@ -14,8 +14,10 @@ use crate::population::{Population, device};
 
 /// What runs beside: every reading of everybody.
 const HEAVY: &str = "SELECT signal, count(*), avg(value) FROM readings GROUP BY signal";
-/// Time for the load to build up.
-const WARM: Duration = Duration::from_secs(2);
+/// Time for the load to build up, at first and after each revocation, which ends all that runs.
+const WARM: Duration = Duration::from_millis(1_500);
+/// How long a client waits after its query was ended, as clients should.
+const BACK_OFF: Duration = Duration::from_millis(500);
 
 /// Revokes one person after the other, each time asking for that person's day at once; the day must be empty. The queries
 /// beside it are allowed by `cohort` people, the one who asks for the day by a thousand.
@@ -34,11 +36,12 @@ pub(crate) fn revoke(dir: &Path, people: u32, cohort: u32, beside: usize, times:
         let (stop, done, ended) = (Arc::clone(&stop), Arc::clone(&done), Arc::clone(&ended));
         ours.runtime.spawn(async move {
             while !stop.load(Ordering::Relaxed) {
-                let counter = match Ours::ask(&engine, &population, cohort, HEAVY).await {
-                    Ok(_) => &done,
-                    Err(_) => &ended,
-                };
-                counter.fetch_add(1, Ordering::Relaxed);
+                if Ours::ask(&engine, &population, cohort, HEAVY).await.is_ok() {
+                    done.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+                ended.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(BACK_OFF).await;
             }
         });
     }
@@ -53,7 +56,7 @@ pub(crate) fn revoke(dir: &Path, people: u32, cohort: u32, beside: usize, times:
         let took = ours.runtime.block_on(Ours::ask(&ours.engine, &ours.population, cohorts[0], &sql))?;
         seconds.push(start.elapsed().as_secs_f64());
         ensure!(took.rows == 0, "{} rows after the revocation", took.rows);
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(WARM);
     }
     stop.store(true, Ordering::Relaxed);
     report(beside, &mut seconds, done.load(Ordering::Relaxed), ended.load(Ordering::Relaxed));

@@ -3,7 +3,7 @@
 //! Whoever finds no leader leads: takes all that waits, writes it as one group, syncs once, appends all commitments in one
 //! call, and wakes the others. What it is not: a thread of its own; with nobody asking, nothing runs.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,7 +70,8 @@ pub struct Opened {
 pub struct Receipt {
     number: u64,
     log_index: u64,
-    scope: Arc<BTreeSet<Did>>,
+    /// Ascending.
+    scope: Arc<Vec<Did>>,
     /// Of a polling client: its part in the record it shares.
     share: Option<Arc<Share>>,
 }
@@ -188,7 +189,9 @@ impl Audit {
 
     pub(crate) fn intend(&self, intent: Intent, repeat_until_us: Option<i64>) -> Result<Receipt, AuditError> {
         bounded(intent.scope.len() + intent.withheld.len())?;
-        let scope = Arc::new(intent.scope.iter().map(|scope| scope.subject).collect());
+        let mut scope: Vec<Did> = intent.scope.iter().map(|scope| scope.subject).collect();
+        scope.sort_unstable();
+        let scope = Arc::new(scope);
         let written = self.commit(Draft::Intent { intent, repeat_until_us })?;
         Ok(Receipt { number: written.number, log_index: written.log_index, scope, share: None })
     }
@@ -196,7 +199,7 @@ impl Audit {
     /// Records how a read ended; returns where in the log. Without this, assume that all was read. For a repeat of a
     /// polling client it is counted, recorded at the end of its window, and the intent's place is returned.
     pub fn complete(&self, receipt: &Receipt, completion: Completion) -> Result<u64, AuditError> {
-        let outside = completion.rows.keys().filter(|subject| !receipt.scope.contains(subject)).count();
+        let outside = outside(&completion, &receipt.scope);
         if outside > 0 {
             return Err(AuditError::OutsideScope { subjects: outside });
         }
@@ -430,6 +433,16 @@ impl Writer {
         self.links.extend(links);
         Ok(logged)
     }
+}
+
+/// How many of a completion's subjects are not in scope. Both ascend, so it is one pass.
+fn outside(completion: &Completion, scope: &[Did]) -> usize {
+    let mut scope = scope.iter().peekable();
+    let is_outside = |subject: &&Did| {
+        while scope.next_if(|known| *known < *subject).is_some() {}
+        scope.peek() != Some(subject)
+    };
+    completion.rows.keys().filter(is_outside).count()
 }
 
 fn bounded(subjects: usize) -> Result<(), AuditError> {

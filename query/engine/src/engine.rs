@@ -8,7 +8,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
 use datafusion::common::DataFusionError;
 use datafusion::execution::TaskContext;
@@ -17,7 +19,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SQLOptions;
 use parking_lot::Mutex;
 use query_audit::Audit;
-use query_consents::{Consents, GrantCount, StudyCard, Warrant};
+use query_consents::{Consents, Warrant};
 use schemas_consent::Resolution;
 use schemas_identity::Did;
 use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
@@ -290,8 +292,8 @@ impl Engine {
             footers: Arc::clone(&self.footers),
             masks: Arc::clone(&self.masks),
             turns: Arc::clone(&self.turns),
-            studies: self.consents.catalog_studies(warrant.principal(), warrant.vouched(), request.now_us),
-            grants: self.consents.catalog_grants(warrant.principal(), warrant.vouched(), request.now_us),
+            consents: Arc::clone(&self.consents),
+            now_us: request.now_us,
             clock: Arc::clone(&self.options.clock),
             deadline: deadline.into_std(),
             partitions: self.options.partitions,
@@ -344,8 +346,8 @@ struct PlanJob {
     footers: Arc<Footers>,
     masks: Arc<Masks>,
     turns: Arc<Turns>,
-    studies: Vec<StudyCard>,
-    grants: Vec<GrantCount>,
+    consents: Arc<Consents>,
+    now_us: i64,
     clock: Clock,
     deadline: std::time::Instant,
     partitions: usize,
@@ -355,16 +357,7 @@ struct PlanJob {
 impl PlanJob {
     async fn plan(self) -> Result<Planned, EngineError> {
         let admitted = gate::admit(&self.sql)?;
-        let internal = |error: arrow::error::ArrowError| EngineError::Internal(error.to_string());
-        let mut small = vec![
-            ("catalog", "signals", catalog::signals().map_err(internal)?),
-            ("catalog", "studies", catalog::studies(&self.studies).map_err(internal)?),
-            ("catalog", "grants", catalog::grants(&self.grants).map_err(internal)?),
-        ];
-        if admitted.relations.contains("explain") {
-            let reasons = catalog::reasons(&self.warrant.explain()).map_err(internal)?;
-            small.push(("consent", "explain", reasons));
-        }
+        let small = self.small(&admitted.relations)?;
         // A plan that is only looked at is made over no rows at all: what it shows cannot depend on anybody's.
         let view = if admitted.is_explain { Arc::new(View::nothing(&self.view)) } else { self.view };
         let shared = Arc::new(Shared {
@@ -400,6 +393,32 @@ impl PlanJob {
             false => bounded(plan, &access).map_err(plan_error)?,
         };
         Ok(Planned { schema: plan.schema(), plan, context: state.task_ctx(), access })
+    }
+}
+
+/// Small tables: schema, name, rows.
+type Small = Vec<(&'static str, &'static str, RecordBatch)>;
+
+impl PlanJob {
+    /// The small tables that a statement names; to count grants costs as much as there are people.
+    fn small(&self, relations: &BTreeSet<String>) -> Result<Small, EngineError> {
+        let (principal, vouched) = (self.warrant.principal(), self.warrant.vouched());
+        let mut small: Small = Vec::new();
+        let mut add = |schema, name, make: &dyn Fn() -> Result<RecordBatch, ArrowError>| {
+            if relations.contains(name) {
+                small.push((schema, name, make().map_err(|error| EngineError::Internal(error.to_string()))?));
+            }
+            Ok(())
+        };
+        add("catalog", "signals", &catalog::signals)?;
+        add("catalog", "studies", &|| {
+            catalog::studies(&self.consents.catalog_studies(principal, vouched, self.now_us))
+        })?;
+        add("catalog", "grants", &|| {
+            catalog::grants(&self.consents.catalog_grants(principal, vouched, self.now_us))
+        })?;
+        add("consent", "explain", &|| catalog::reasons(&self.warrant.explain()))?;
+        Ok(small)
     }
 }
 

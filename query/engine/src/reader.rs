@@ -92,7 +92,12 @@ pub(crate) enum Step {
 /// Visible rows on their way out, put together to full batches. Where a batch ends must not tell where rows
 /// were left out: whether an expression fails can depend on which rows it is evaluated with.
 enum Outgoing {
-    Rows(Box<BatchCoalescer>),
+    Rows {
+        /// What is not yet a full batch.
+        parts: Box<BatchCoalescer>,
+        /// A full batch that came while there were no parts: it goes out as it is.
+        whole: Option<RecordBatch>,
+    },
     /// No column is asked for; batches carry their number of rows only, and no expression sees them.
     Counts(VecDeque<RecordBatch>),
 }
@@ -102,12 +107,18 @@ impl Outgoing {
         if schema.fields().is_empty() {
             return Self::Counts(VecDeque::new());
         }
-        Self::Rows(Box::new(BatchCoalescer::new(Arc::clone(schema), BATCH_ROWS_MAX)))
+        let parts = Box::new(BatchCoalescer::new(Arc::clone(schema), BATCH_ROWS_MAX));
+        Self::Rows { parts, whole: None }
     }
 
     fn push(&mut self, batch: RecordBatch) -> Result<(), ArrowError> {
         match self {
-            Self::Rows(rows) => rows.push_batch(batch),
+            Self::Rows { parts, whole } if parts.is_empty() && batch.num_rows() == BATCH_ROWS_MAX => {
+                // `next` is asked before anything more is pushed, so nothing is overtaken or replaced.
+                *whole = Some(batch);
+                Ok(())
+            }
+            Self::Rows { parts, .. } => parts.push_batch(batch),
             Self::Counts(batches) => {
                 batches.push_back(batch);
                 Ok(())
@@ -117,14 +128,14 @@ impl Outgoing {
 
     fn next(&mut self) -> Option<RecordBatch> {
         match self {
-            Self::Rows(rows) => rows.next_completed_batch(),
+            Self::Rows { parts, whole } => whole.take().or_else(|| parts.next_completed_batch()),
             Self::Counts(batches) => batches.pop_front(),
         }
     }
 
     fn finish(&mut self) -> Result<(), ArrowError> {
         match self {
-            Self::Rows(rows) => rows.finish_buffered_batch(),
+            Self::Rows { parts, .. } => parts.finish_buffered_batch(),
             Self::Counts(_) => Ok(()),
         }
     }

@@ -5,7 +5,6 @@
 //! Not a filter node: in DataFusion 55 a filter above a raw scan evaluates the user's expression on hidden
 //! rows too, and its errors, EXPLAIN and statistics told their values.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +33,7 @@ use futures::stream;
 use parking_lot::Mutex;
 use query_audit::Scope;
 use query_consents::Warrant;
-use schemas_identity::{Did, ShortId};
+use schemas_identity::ShortId;
 use schemas_signals::columns::readings_schema;
 
 use crate::columns::{Column, Labels};
@@ -151,16 +150,21 @@ impl Access {
 
     /// Of whom what the plan may read, for the record that comes before the first row.
     pub(crate) fn scope(&self) -> Vec<Scope> {
-        let mut scopes: BTreeMap<Did, Scope> = BTreeMap::new();
+        let mut scopes: Vec<Scope> = Vec::new();
         for reach in &self.reaches {
-            for scope in reach.planned.lock().iter() {
-                let whole = scopes.entry(scope.subject).or_insert(*scope);
-                whole.signals = whole.signals.union(scope.signals);
-                whole.from_us = whole.from_us.min(scope.from_us);
-                whole.to_us = whole.to_us.max(scope.to_us);
-            }
+            scopes.extend(reach.planned.lock().iter());
         }
-        scopes.into_values().collect()
+        scopes.sort_unstable_by_key(|scope| scope.subject);
+        scopes.dedup_by(|next, whole| {
+            let is_same = next.subject == whole.subject;
+            if is_same {
+                whole.signals = whole.signals.union(next.signals);
+                whole.from_us = whole.from_us.min(next.from_us);
+                whole.to_us = whole.to_us.max(next.to_us);
+            }
+            is_same
+        });
+        scopes
     }
 }
 
