@@ -135,6 +135,7 @@ fn a_role_by_word_of_a_provider() {
     report_names_her(&server, &subject);
     assert!(server.metric("vitalog_oidc_tokens_total{outcome=\"ok\"}") >= 5);
     assert_eq!(server.metric("vitalog_oidc_tokens_total{outcome=\"signature\"}"), 1);
+    metrics_name_nobody(&server, &key);
     // The provider changes its key: the old one's tokens end within seconds.
     let next = Provider::new();
     next.publish(&keys);
@@ -151,6 +152,30 @@ fn a_role_by_word_of_a_provider() {
         .output()
         .expect("runs");
     assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
+}
+
+/// Guarantee (C5): after reads, refusals and lost tokens, what `/metrics` says is of kinds and outcomes; no label could hold a
+/// person, a device, a party, a role, a token or a statement.
+fn metrics_name_nobody(server: &Server, device: &SecretKey) {
+    let mut answer = ureq::get(format!("{}/metrics", server.url)).call().expect("metrics");
+    let metrics = answer.body_mut().read_to_string().expect("text");
+    let id = device.public().short_id().to_string();
+    for name in ["did:", "maria", "josef", "ward", "TREAT", "SELECT", id.as_str()] {
+        assert!(!metrics.contains(name), "{name} in\n{metrics}");
+    }
+    let mut labelled = 0;
+    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
+        let Some((labels, _)) = line.split_once('{').and_then(|(_, rest)| rest.split_once('}')) else {
+            continue;
+        };
+        for label in labels.split(',').filter(|label| !label.is_empty()) {
+            let (name, value) = label.split_once('=').expect("a label");
+            assert!(["by", "code", "le", "outcome", "what"].contains(&name), "a new label: {line}");
+            assert!(value.len() <= 32, "{line}");
+            labelled += 1;
+        }
+    }
+    assert!(labelled > 50, "{labelled} labels");
 }
 
 fn report_names_her(server: &Server, subject: &str) {

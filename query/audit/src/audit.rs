@@ -24,7 +24,7 @@ use crate::record::{self, Record};
 /// Most subjects one record may concern.
 pub const SUBJECTS_MAX: usize = 500_000;
 /// About how many bytes one group holds; one larger record makes a group of its own.
-const GROUP_BYTES_TARGET: usize = 32 * 1024 * 1024;
+const GROUP_BYTES_TARGET: usize = 2 * 1024 * 1024;
 /// Rough size of one subject in a record.
 const SUBJECT_BYTES: usize = 90;
 /// Rough size of the rest of a record.
@@ -252,7 +252,8 @@ impl Audit {
                 continue;
             }
             queue.is_led = true;
-            let (drafts, slots): (Vec<_>, Vec<_>) = take_group(&mut queue.waiting).into_iter().unzip();
+            let (drafts, slots): (Vec<_>, Vec<_>) =
+                take_group(&mut queue.waiting, GROUP_BYTES_TARGET).into_iter().unzip();
             drop(queue);
             let results = self.write(drafts);
             for (slot, result) in slots.iter().zip(results) {
@@ -453,18 +454,25 @@ fn bounded(subjects: usize) -> Result<(), AuditError> {
     }
 }
 
-/// Takes from the front about as much as makes one group, at least one. Those for whom rows wait go first: after a
-/// revocation the ends of all it stopped are many and long.
-fn take_group(waiting: &mut VecDeque<(Draft, Arc<Slot>)>) -> Vec<(Draft, Arc<Slot>)> {
-    let (mut group, mut bytes) = (Vec::new(), 0);
-    waiting.make_contiguous().sort_by_key(|(draft, _)| matches!(draft, Draft::Completion { .. }));
-    while let Some((draft, _)) = waiting.front() {
-        bytes += estimate(draft);
-        if bytes > GROUP_BYTES_TARGET && !group.is_empty() {
-            break;
-        }
-        group.extend(waiting.pop_front());
+/// Takes what makes one group: the oldest, whatever its size, and as much as fits of the others, first those for whom rows
+/// wait, small before large. So nobody is passed over, and a record of one person does not wait for a hundred of thousands;
+/// after a revocation the ends of all it stopped are many and long.
+fn take_group(waiting: &mut VecDeque<(Draft, Arc<Slot>)>, bytes_target: usize) -> Vec<(Draft, Arc<Slot>)> {
+    let mut group: Vec<(Draft, Arc<Slot>)> = waiting.pop_front().into_iter().collect();
+    let rank = |(draft, _): &(Draft, Arc<Slot>)| (matches!(draft, Draft::Completion { .. }), estimate(draft));
+    let mut ranked: Vec<((bool, usize), usize)> = waiting.iter().map(rank).zip(0..).collect();
+    ranked.sort_unstable();
+    let mut room = bytes_target;
+    let mut chosen: Vec<usize> = Vec::new();
+    for ((_, bytes), at) in ranked {
+        let Some(left) = room.checked_sub(bytes) else { break };
+        room = left;
+        chosen.push(at);
     }
+    chosen.sort_unstable();
+    // From the back, so that the places of the others stay what they are.
+    let taken: Vec<_> = chosen.into_iter().rev().filter_map(|at| waiting.remove(at)).collect();
+    group.extend(taken.into_iter().rev());
     group
 }
 
@@ -503,5 +511,62 @@ fn again(error: &AuditError) -> AuditError {
         AuditError::Random => AuditError::Random,
         AuditError::Full => AuditError::Full,
         _ => AuditError::Poisoned,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas_identity::SecretKey;
+
+    use super::*;
+
+    fn draft(query: u64, people: u8) -> Draft {
+        let rows = (0..people).map(|seed| (SecretKey::from_seed(&[seed; 32]).public().did(), 1)).collect();
+        let completion =
+            Completion { outcome: Outcome::Released, rows, result_rows: 0, bytes: 0, ended_us: 0 };
+        Draft::Completion { query, completion, repeats: None }
+    }
+
+    fn refused(subjects: u8) -> Draft {
+        let did = |seed: u8| SecretKey::from_seed(&[seed; 32]).public().did();
+        Draft::Refused(Refused {
+            recipient: did(200),
+            voucher: None,
+            token_id: String::new(),
+            purpose: String::new(),
+            study: None,
+            sql: String::new(),
+            subjects: (0..subjects).map(did).collect(),
+            reason: String::new(),
+            epoch: 1,
+            at_us: 0,
+        })
+    }
+
+    /// Guarantee: the oldest is in every group, those for whom somebody waits come before ends, and all are taken in the end.
+    #[test]
+    fn groups_pass_nobody_over() {
+        let mut waiting: VecDeque<(Draft, Arc<Slot>)> =
+            (0..5).map(|query| (draft(query, 40), Arc::default())).collect();
+        waiting.push_back((refused(3), Arc::default()));
+        let target = estimate(&draft(0, 40)) + estimate(&refused(3));
+        let (mut oldest, mut groups) = (0, 0);
+        while !waiting.is_empty() {
+            let group = take_group(&mut waiting, target);
+            let queries: Vec<u64> = group
+                .iter()
+                .filter_map(|(draft, _)| match draft {
+                    Draft::Completion { query, .. } => Some(*query),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(queries.first(), Some(&oldest), "{queries:?}");
+            assert!(queries.is_sorted());
+            let is_first = groups == 0;
+            assert_eq!(group.iter().any(|(draft, _)| matches!(draft, Draft::Refused(_))), is_first);
+            oldest += queries.len() as u64;
+            groups += 1;
+        }
+        assert_eq!((oldest, groups), (5, 3));
     }
 }
