@@ -23,7 +23,7 @@ use crate::record::{self, Record};
 
 /// Most subjects one record may concern.
 pub const SUBJECTS_MAX: usize = 500_000;
-/// About how many bytes one group holds; one larger record makes a group of its own.
+/// Most bytes, roughly, that ride with the oldest record of a group, whose own size does not count.
 const GROUP_BYTES_TARGET: usize = 2 * 1024 * 1024;
 /// Rough size of one subject in a record.
 const SUBJECT_BYTES: usize = 90;

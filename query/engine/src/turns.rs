@@ -2,6 +2,9 @@
 //! least so far goes first, so a short one does not wait for a hundred long ones; every eighth turn goes to whoever has waited
 //! longest, so a long one does not wait for ever.
 //!
+//! The line is as long as there are scans under way: admission bounds the queries, the gate their tables, the settings their
+//! partitions. Steps of queries that were given up stay in it until their turn and are then skipped.
+//!
 //! Everything a query works on comes out of its scans, so who may read is who may work. What it is not: a bound on memory or
 //! on the number of queries (`memory`, admission), or a scheduler of operators that work long on few rows (`bounded`).
 
