@@ -9,12 +9,9 @@
 //! | [`SMALL`], a device seen for the first time | 4 x 8 | 4 KB | 60 |
 //! | [`LARGE`], an active device | 13 x 16 | 26 KB | 15 |
 //! | [`HOT`], a busy one, where there is room to spare | 22 x 32 | 88 KB | 6 |
-//! | [`BASE`], the base point, shared | 26 x 512 | 1.7 MB | 0 |
+//! | [`BASE`], the base point, one for all | 24 x 1,024 | 3.1 MB | 0 |
 
 use crate::point::{Entry, Point, entries};
-
-/// Most windows of any shape.
-const WINDOWS_MAX: usize = 64;
 
 /// How a comb is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +26,7 @@ pub(crate) struct Shape {
 pub(crate) const SMALL: Shape = Shape::new(4, 16);
 pub(crate) const LARGE: Shape = Shape::new(5, 4);
 pub(crate) const HOT: Shape = Shape::new(6, 2);
-pub(crate) const BASE: Shape = Shape::new(10, 1);
+pub(crate) const BASE: Shape = Shape::new(11, 1);
 
 impl Shape {
     /// As many windows as 254 bits need: a number has 253, and a digit sign.
@@ -43,6 +40,11 @@ impl Shape {
         Shape { width, gap, windows, lift }
     }
 
+    /// Half of each window, as words.
+    pub(crate) const fn lift(&self) -> &[u64; 5] {
+        &self.lift
+    }
+
     const fn entries_per_table(&self) -> usize {
         1 << (self.width - 1)
     }
@@ -53,6 +55,11 @@ impl Shape {
 
     pub(crate) const fn width(&self) -> u32 {
         self.width
+    }
+
+    /// Which entry is the first of a table.
+    pub(crate) const fn first(&self, table: usize) -> usize {
+        table * self.entries_per_table()
     }
 
     /// Windows that share a table.
@@ -78,7 +85,12 @@ pub(crate) struct Table {
 }
 
 /// A number in signed digits of a shape, each from -2^(width-1) to 2^(width-1) - 1.
-pub(crate) struct Digits([i16; WINDOWS_MAX]);
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Digits {
+    /// The number and half of each window.
+    lifted: [u64; 6],
+    width: u32,
+}
 
 impl Digits {
     /// Digits of a number below 2^253, in little-endian words.
@@ -87,23 +99,25 @@ impl Digits {
     #[inline(always)]
     pub(crate) fn new(number: &[u64; 4], shape: Shape) -> Digits {
         debug_assert!(number[3] < 1 << 61);
-        let mut words = [0_u64; 6];
+        let mut lifted = [0_u64; 6];
         let mut carry = false;
         for (index, lift) in shape.lift.iter().enumerate() {
             let word = number.get(index).copied().unwrap_or(0);
             let (sum, first) = word.overflowing_add(*lift);
             let (sum, second) = sum.overflowing_add(u64::from(carry));
-            (words[index], carry) = (sum, first || second);
+            (lifted[index], carry) = (sum, first || second);
         }
-        let (mut digits, half) = ([0; WINDOWS_MAX], 1 << (shape.width - 1));
-        for (index, digit) in digits.iter_mut().enumerate().take(shape.windows) {
-            let bit = index * shape.width as usize;
-            let (word, shift) = (bit / 64, bit % 64);
-            // The part above: shifted in two steps, so that a shift of 64 is no special case.
-            let bits = words[word] >> shift | (words[word + 1] << 1) << (63 - shift);
-            *digit = (bits & ((1 << shape.width) - 1)) as i16 - half;
-        }
-        Digits(digits)
+        Digits { lifted, width: shape.width }
+    }
+
+    /// The digit of a window.
+    #[inline(always)]
+    pub(crate) fn at(&self, window: usize) -> i32 {
+        let bit = window * self.width as usize;
+        let (word, shift) = (bit / 64, bit % 64);
+        // The part above: shifted in two steps, so that a shift of 64 is no special case.
+        let bits = self.lifted[word] >> shift | (self.lifted[word + 1] << 1) << (63 - shift);
+        (bits & ((1 << self.width) - 1)) as i32 - (1 << (self.width - 1))
     }
 }
 
@@ -143,24 +157,31 @@ impl Table {
                     sum = sum.double();
                 }
             }
-            for window in (residue..windows).step_by(gap) {
-                let (entry, is_negative) = self.entry(digits, window);
+            for (table, window) in (residue..windows).step_by(gap).enumerate() {
+                let (entry, is_negative) = self.entry(digits, table, window);
                 sum = sum.add(entry, is_negative);
             }
         }
         sum
     }
 
-    /// What a window adds, and whether it is subtracted; a digit of 0 adds the neutral point.
+    /// What a window adds from its table, and whether it is subtracted; a digit of 0 adds the neutral point. The table's
+    /// number is window / gap, which loops know without the division.
     #[inline(always)]
-    pub(crate) fn entry<'t>(&'t self, digits: &Digits, window: usize) -> (&'t Entry, bool) {
-        let digit = digits.0[window];
-        let first = window / self.shape.gap * self.shape.entries_per_table();
-        let entry = match usize::from(digit.unsigned_abs()) {
+    fn entry<'t>(&'t self, digits: &Digits, table: usize, window: usize) -> (&'t Entry, bool) {
+        debug_assert_eq!(table, window / self.shape.gap);
+        let digit = digits.at(window);
+        let entry = match digit.unsigned_abs() as usize {
             0 => &Entry::NEUTRAL,
-            size => &self.entries[first + size - 1],
+            size => &self.entries[self.shape.first(table) + size - 1],
         };
         (entry, digit < 0)
+    }
+
+    /// The entry of a number, the neutral one past the end.
+    #[inline(always)]
+    pub(crate) fn pick(&self, number: u64) -> &Entry {
+        self.entries.get(number as usize).unwrap_or(&Entry::NEUTRAL)
     }
 }
 
@@ -206,11 +227,11 @@ mod tests {
             for shape in [SMALL, LARGE, HOT, BASE] {
                 let digits = Digits::new(&words(&number), shape);
                 let mut sum = Scalar::ZERO;
-                for digit in digits.0[..shape.windows].iter().rev() {
+                for digit in (0..shape.windows).rev().map(|window| digits.at(window)) {
                     assert!(digit.unsigned_abs() <= 1 << (shape.width - 1));
                     sum *= Scalar::from(1_u64 << shape.width);
                     let size = Scalar::from(u64::from(digit.unsigned_abs()));
-                    sum += if *digit < 0 { -size } else { size };
+                    sum += if digit < 0 { -size } else { size };
                 }
                 assert_eq!(sum, Scalar::from_bytes_mod_order(number), "{shape:?} {byte}");
             }

@@ -4,6 +4,8 @@
 //! R' = sB - kA must encode to the very bytes of R, and not be the neutral point. For keys that pass the key rule that is
 //! exactly `verify_strict` (see `schemas_identity::PublicKey::verify`). A key without room for a table is left open.
 
+use std::sync::{Arc, LazyLock};
+
 use curve25519_dalek::scalar::Scalar;
 use schemas_identity::PublicKey;
 use sha2::{Digest, Sha512};
@@ -15,7 +17,7 @@ use crate::field::{Fe, invert_all};
 use crate::isa::model::Model;
 use crate::isa::{Multiply, Program};
 #[cfg(target_arch = "x86_64")]
-use crate::isa::{avx2::Avx2, avx512::Avx512};
+use crate::isa::{avx2::Avx2, avx512::Avx512F, avx512::Avx512Ifma};
 use crate::lanes::{self, Equation, Work};
 use crate::order::is_below_order;
 use crate::point::Point;
@@ -29,6 +31,9 @@ const BASE_POINT: [u8; 32] = {
     bytes[0] = 0x58;
     bytes
 };
+/// Its table, built once in a process.
+static BASE_TABLE: LazyLock<Option<Arc<Table>>> =
+    LazyLock::new(|| Some(Arc::new(Table::new(&Point::decompress(&BASE_POINT)?, BASE))));
 /// Encoding of the neutral point.
 const NEUTRAL: [u64; 4] = [1, 0, 0, 0];
 
@@ -51,6 +56,9 @@ pub enum Kind {
     /// Four at once.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// Eight at once, multiplying as [`Kind::Avx2`] does.
+    #[cfg(target_arch = "x86_64")]
+    Avx512F,
     /// Eight at once, with 52-bit multiply-add.
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -73,7 +81,8 @@ impl Kind {
         #[cfg(target_arch = "x86_64")]
         {
             kinds.extend(Avx2::here().map(|_| Kind::Avx2));
-            kinds.extend(Avx512::here().map(|_| Kind::Avx512));
+            kinds.extend(Avx512F::here().map(|_| Kind::Avx512F));
+            kinds.extend(Avx512Ifma::here().map(|_| Kind::Avx512));
         }
         kinds
     }
@@ -85,6 +94,8 @@ impl Kind {
             Kind::Scalar => "comb",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512F => "avx512f",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512",
             #[cfg(test)]
@@ -98,7 +109,7 @@ impl Kind {
 /// The backend with its tables. What it keeps between calls is room: a warm one allocates nothing but tables.
 pub(crate) struct Comb {
     kind: Kind,
-    base: Table,
+    base: Arc<Table>,
     cache: Cache,
     steps: Vec<Step>,
     equations: Vec<Equation>,
@@ -114,12 +125,11 @@ pub(crate) struct Comb {
 }
 
 impl Comb {
-    /// Builds the base point's table.
+    /// With no tables but the base point's.
     pub(crate) fn new(kind: Kind, limits: Limits) -> Option<Comb> {
-        let base = Point::decompress(&BASE_POINT)?;
         Some(Comb {
             kind,
-            base: Table::new(&base, BASE),
+            base: BASE_TABLE.clone()?,
             cache: Cache::new(limits),
             steps: Vec::with_capacity(GROUP),
             equations: Vec::with_capacity(GROUP),
@@ -142,7 +152,7 @@ impl Comb {
     #[cfg(test)]
     pub(crate) fn break_it(&mut self) {
         if let Some(base) = Point::decompress(&BASE_POINT) {
-            self.base = Table::new(&base.double(), BASE);
+            self.base = Arc::new(Table::new(&base.double(), BASE));
         }
     }
 
@@ -192,6 +202,10 @@ impl Comb {
                 self.cache.table(self.equations[*at].table).is_some_and(|table| table.shape() == shape)
             };
             self.order.extend((0..self.equations.len()).filter(is_of_shape));
+            if self.order.is_empty() {
+                // Its shared inversion would be one for nothing.
+                continue;
+            }
             self.order.sort_unstable_by_key(|at| self.equations[*at].blocks);
             let work = Work {
                 equations: &self.equations,
@@ -274,8 +288,14 @@ fn decide(kind: Kind, work: Work<'_>, holds: &mut [bool]) {
             }
         }
         #[cfg(target_arch = "x86_64")]
+        Kind::Avx512F => {
+            if let Some(machine) = Avx512F::here() {
+                machine.run(Decide { work, holds });
+            }
+        }
+        #[cfg(target_arch = "x86_64")]
         Kind::Avx512 => {
-            if let Some(machine) = Avx512::here() {
+            if let Some(machine) = Avx512Ifma::here() {
                 machine.run(Decide { work, holds });
             }
         }

@@ -70,6 +70,10 @@ pub(crate) trait Isa: Copy {
     fn shl<const BITS: i32>(self, a: Self::V) -> Self::V;
     /// a >> BITS, zeros from above
     fn shr<const BITS: i32>(self, a: Self::V) -> Self::V;
+    /// a << bits, the same in all lanes, at most 64, which leaves nothing
+    fn shl_by(self, a: Self::V, bits: u32) -> Self::V;
+    /// a >> bits, zeros from above, as [`Isa::shl_by`]
+    fn shr_by(self, a: Self::V, bits: u32) -> Self::V;
     /// Rotation to the right; LEFT is 64 - RIGHT, which a const parameter cannot compute.
     #[inline(always)]
     fn rotate<const RIGHT: i32, const LEFT: i32>(self, a: Self::V) -> Self::V {

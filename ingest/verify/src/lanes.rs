@@ -5,7 +5,8 @@
 //! a doubling or the end follows.
 
 use crate::cache::Cache;
-use crate::comb::{Digits, Shape, Table};
+use crate::comb::{Shape, Table};
+use crate::digits::Digits;
 use crate::field::{Fe, invert_all};
 use crate::isa::{Isa, LANES_MAX, Multiply};
 use crate::order;
@@ -44,6 +45,9 @@ pub(crate) const ROUNDS_MAX: usize = 16;
 const STEPS_MAX: usize = 64 + 32;
 /// Steps between asking for entries and adding them.
 const AHEAD: usize = 6;
+/// Steps that are held: those asked for, and the one that is added.
+const HELD: usize = 8;
+const _: () = assert!(AHEAD < HELD);
 
 struct Point<I: Multiply> {
     x: Five<I>,
@@ -55,29 +59,56 @@ struct Point<I: Multiply> {
 
 /// What all lanes add at once.
 #[derive(Clone, Copy)]
-struct Step<'t> {
+struct Step<'t, I: Isa> {
     entries: [&'t Entry; LANES_MAX],
-    negative: u8,
+    /// All ones in the lanes that subtract.
+    negative: I::V,
 }
 
-impl Step<'_> {
-    const NEUTRAL: Step<'static> = Step { entries: [&Entry::NEUTRAL; LANES_MAX], negative: 0 };
+/// All steps of a sum: the keys' windows from the highest residue down, then the base point's.
+struct Plan<'t, I: Isa> {
+    shape: Shape,
+    base: Shape,
+    /// Of each lane's key, and the base point's.
+    tables: [[&'t Table; LANES_MAX]; 2],
+    /// Of each lane's k and s.
+    digits: [Digits<I>; 2],
+    places: &'t [(u8, u8); STEPS_MAX],
 }
 
-/// Writes the steps of one lane: the key's windows from the highest residue down, then the base point's.
-#[inline(always)]
-fn plan<'t>(steps: &mut [Step<'t>; STEPS_MAX], lane: usize, tables: [(&'t Table, &Digits); 2]) {
-    let mut steps = steps.iter_mut();
-    for (table, digits) in tables {
-        let shape = table.shape();
-        for residue in (0..shape.gap()).rev() {
-            for window in (residue..shape.windows()).step_by(shape.gap()) {
-                let Some(step) = steps.next() else { return };
-                let (entry, is_negative) = table.entry(digits, window);
-                step.entries[lane] = entry;
-                step.negative |= u8::from(is_negative) << lane;
-            }
+/// Table and window of each step; the same for all keys of a shape.
+fn places(shape: Shape, base: Shape) -> [(u8, u8); STEPS_MAX] {
+    let windows = |shape: Shape| {
+        (0..shape.gap()).rev().flat_map(move |residue| {
+            (residue..shape.windows()).step_by(shape.gap()).map(move |window| (window / shape.gap(), window))
+        })
+    };
+    let mut places = [(0, 0); STEPS_MAX];
+    for (place, (table, window)) in places.iter_mut().zip(windows(shape).chain(windows(base))) {
+        *place = (table as u8, window as u8);
+    }
+    places
+}
+
+impl<'t, I: Isa> Plan<'t, I> {
+    #[inline(always)]
+    fn steps(&self) -> usize {
+        self.shape.windows() + self.base.windows()
+    }
+
+    /// Step number `at`, its entries asked for.
+    #[inline(always)]
+    fn ask(&self, isa: I, at: usize) -> Step<'t, I> {
+        let (table, window) = self.places[at];
+        let which = usize::from(at >= self.shape.windows());
+        let (numbers, negative) = self.digits[which].at(isa, usize::from(table), usize::from(window));
+        let mut step = Step { entries: [&Entry::NEUTRAL; LANES_MAX], negative };
+        for (lane, number) in isa.store(numbers).into_iter().enumerate().take(I::LANES) {
+            let entry = self.tables[which][lane].pick(number);
+            isa.prefetch(entry.lines());
+            step.entries[lane] = entry;
         }
+        step
     }
 }
 
@@ -99,7 +130,7 @@ fn finish<I: Multiply, const WITH_T: bool>(field: Field<I>, [e, f, g, h]: &[Five
 /// y + x, y - x, 2dxy of a step's entries, and the lanes that subtract. Subtracting a point is adding (-x, y): the first two
 /// change places here, the third's sign is left to [`Field::of_addition`].
 #[inline(always)]
-fn fetch<I: Multiply>(isa: I, step: &Step<'_>) -> ([Five<I>; 3], I::V) {
+fn fetch<I: Multiply>(isa: I, step: &Step<'_, I>) -> ([Five<I>; 3], I::V) {
     let mut lines = [[&[0; 8]; LANES_MAX]; 2];
     for (lane, entry) in step.entries.iter().enumerate() {
         let [first, second] = entry.lines();
@@ -108,7 +139,7 @@ fn fetch<I: Multiply>(isa: I, step: &Step<'_>) -> ([Five<I>; 3], I::V) {
     let [p0, p1, p2, p3, m0, m1, m2, m3] = isa.columns(&lines[0]);
     let [t0, t1, t2, t3, p4, m4, t4, _] = isa.columns(&lines[1]);
     let (mut plus, mut minus) = ([p0, p1, p2, p3, p4], [m0, m1, m2, m3, m4]);
-    let negative = isa.mask(step.negative);
+    let negative = step.negative;
     for index in 0..5 {
         let change = isa.and(negative, isa.xor(plus[index], minus[index]));
         (plus[index], minus[index]) = (isa.xor(plus[index], change), isa.xor(minus[index], change));
@@ -117,7 +148,7 @@ fn fetch<I: Multiply>(isa: I, step: &Step<'_>) -> ([Five<I>; 3], I::V) {
 }
 
 #[inline(always)]
-fn add<I: Multiply, const WITH_T: bool>(field: Field<I>, p: &Point<I>, step: &Step<'_>) -> Point<I> {
+fn add<I: Multiply, const WITH_T: bool>(field: Field<I>, p: &Point<I>, step: &Step<'_, I>) -> Point<I> {
     let ([plus, minus, t2d], negative) = fetch(field.0, step);
     let a = field.product(&field.difference(&p.y, &p.x), &minus);
     let b = field.product(&field.sum(&p.y, &p.x), &plus);
@@ -127,14 +158,12 @@ fn add<I: Multiply, const WITH_T: bool>(field: Field<I>, p: &Point<I>, step: &St
 
 /// The sum of all steps.
 #[inline(always)]
-fn accumulate<I: Multiply>(field: Field<I>, steps: &[Step<'_>], shape: Shape) -> Point<I> {
-    let isa = field.0;
-    let ask = |step: &Step<'_>| {
-        for entry in &step.entries[..I::LANES] {
-            isa.prefetch(entry.lines());
-        }
-    };
-    steps[..AHEAD].iter().for_each(ask);
+fn accumulate<I: Multiply>(field: Field<I>, plan: &Plan<'_, I>) -> Point<I> {
+    let (isa, shape, steps) = (field.0, plan.shape, plan.steps());
+    let mut held = [plan.ask(isa, 0); HELD];
+    for (at, step) in held.iter_mut().enumerate().take(AHEAD).skip(1) {
+        *step = plan.ask(isa, at);
+    }
     let (zero, one) = (field.constant(0), field.constant(1));
     let mut p = Point::<I> { x: zero, y: one, z: one, t: zero };
     let mut at = 0;
@@ -147,14 +176,15 @@ fn accumulate<I: Multiply>(field: Field<I>, steps: &[Step<'_>], shape: Shape) ->
         }
         // The base point's windows need no doublings: they come with the last round.
         let own = (residue..shape.windows()).step_by(shape.gap()).len();
-        let last = if residue == 0 { steps.len() - 1 } else { at + own - 1 };
-        while at < last {
-            ask(&steps[(at + AHEAD).min(steps.len() - 1)]);
-            p = add::<I, true>(field, &p, &steps[at]);
+        let last = if residue == 0 { steps - 1 } else { at + own - 1 };
+        while at <= last {
+            if at + AHEAD < steps {
+                held[(at + AHEAD) % HELD] = plan.ask(isa, at + AHEAD);
+            }
+            let step = &held[at % HELD];
+            p = if at < last { add::<I, true>(field, &p, step) } else { add::<I, false>(field, &p, step) };
             at += 1;
         }
-        p = add::<I, false>(field, &p, &steps[last]);
-        at = last + 1;
     }
     p
 }
@@ -227,23 +257,24 @@ fn compare<I: Multiply>(
     let mut y = canonical(isa, field.multiply(y, z_inverse));
     y[3] = isa.or(y[3], isa.shl::<63>(x[0]));
     let mut difference = isa.splat(0);
-    for (index, word) in y.into_iter().enumerate() {
-        difference = isa.or(difference, isa.xor(word, isa.load(&expected.map(|words| words[index]))));
+    for (word, expected) in y.into_iter().zip(load_each(isa, expected)) {
+        difference = isa.or(difference, isa.xor(word, expected));
     }
     isa.store(difference).map(|bits| bits == 0)
 }
 
 /// k = SHA-512(R | A | M) mod L of each lane.
 #[inline(always)]
-fn challenges<I: Isa>(isa: I, work: &Work<'_>, lanes: &[&Equation; LANES_MAX]) -> [[u64; 4]; LANES_MAX] {
+fn challenges<I: Isa>(isa: I, work: &Work<'_>, lanes: &[&Equation; LANES_MAX]) -> [I::V; 4] {
     let messages = lanes.map(|lane| &work.blocks[lane.first_block..lane.first_block + lane.blocks]);
-    let mut challenges = [[0; 4]; LANES_MAX];
-    for (index, vector) in order::reduce(isa, sha512::hash(isa, &messages)).into_iter().enumerate() {
-        for (lane, word) in isa.store(vector).into_iter().enumerate() {
-            challenges[lane][index] = word;
-        }
-    }
-    challenges
+    order::reduce(isa, sha512::hash(isa, &messages))
+}
+
+/// Word by word, one number to a lane.
+#[inline(always)]
+fn load_each<I: Isa>(isa: I, numbers: &[[u64; 4]; LANES_MAX]) -> [I::V; 4] {
+    let word = |index: usize| isa.load(&numbers.map(|number| number[index]));
+    [word(0), word(1), word(2), word(3)]
 }
 
 /// Writes `holds[at]` for each `at` of the order: whether the equation holds. What it does not reach stays as it was, which
@@ -252,7 +283,8 @@ fn challenges<I: Isa>(isa: I, work: &Work<'_>, lanes: &[&Equation; LANES_MAX]) -
 pub(crate) fn decide<I: Multiply>(isa: I, work: &Work<'_>, holds: &mut [bool]) {
     let (field, lanes, shape) = (Field(isa), I::LANES, work.shape);
     debug_assert!(work.order.len() <= ROUNDS_MAX * lanes);
-    let one = field.constant(1);
+    let (one, base) = (field.constant(1), work.base.shape());
+    let places = places(shape, base);
     let mut points = [[one; 3]; ROUNDS_MAX];
     let mut before = [one; ROUNDS_MAX];
     let mut product = one;
@@ -261,16 +293,17 @@ pub(crate) fn decide<I: Multiply>(isa: I, work: &Work<'_>, holds: &mut [bool]) {
         // A round that is not full has its last signature in the rest of the lanes.
         let lane = |index: usize| &work.equations[part[index.min(part.len() - 1)]];
         let equations = [lane(0), lane(1), lane(2), lane(3), lane(4), lane(5), lane(6), lane(7)];
-        let challenges = challenges(isa, work, &equations);
-        let mut steps = [Step::NEUTRAL; STEPS_MAX];
-        for index in 0..lanes {
-            let Some(table) = work.cache.table(equations[index].table) else { return };
-            let (own, base) =
-                (Digits::new(&challenges[index], shape), Digits::new(&equations[index].s, work.base.shape()));
-            plan(&mut steps, index, [(table, &own), (work.base, &base)]);
+        let mut tables = [work.base; LANES_MAX];
+        for (table, equation) in tables.iter_mut().zip(&equations[..lanes]) {
+            let Some(own) = work.cache.table(equation.table) else { return };
+            *table = own;
         }
-        let count = shape.windows() + work.base.shape().windows();
-        let p = accumulate(field, &steps[..count], shape);
+        let digits = [
+            Digits::new(isa, &challenges(isa, work, &equations), shape),
+            Digits::new(isa, &load_each(isa, &equations.map(|equation| equation.s)), base),
+        ];
+        let tables = [tables, [work.base; LANES_MAX]];
+        let p = accumulate(field, &Plan { shape, base, tables, digits, places: &places });
         (points[round], before[round]) = ([p.x, p.y, p.z], product);
         product = field.multiply(&product, &p.z);
     }

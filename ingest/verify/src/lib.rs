@@ -6,7 +6,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `field`, `point` | arithmetic on edwards25519, bounds argued beside each operation |
-//! | `comb` | multiples of a known point by table additions |
+//! | `comb`, `digits` | multiples of a known point by table additions; which ones, in lanes |
 //! | `cache` | tables of active keys within a bound of bytes |
 //! | `isa` | what a CPU does with a vector, an intrinsic each: `isa/avx2`, `isa/avx512`, the only files with `unsafe`; and a model in plain Rust |
 //! | `radix51` | the field in lanes |
@@ -21,6 +21,7 @@
 mod blake3x8;
 mod cache;
 mod comb;
+mod digits;
 mod fast;
 mod field;
 pub mod hashes;
@@ -41,8 +42,8 @@ pub use cache::Tables;
 pub use fast::Kind;
 pub use watch::{Options, Stats, Watched};
 
-/// Environment variable that chooses the backend: `auto` (or unset), `avx512`, `avx2`, `comb` (portable), `reference`.
-/// With the last two frames and trees are hashed one by one as well.
+/// Environment variable that chooses the backend: `auto` (or unset), `avx512` (with IFMA), `avx512f`
+/// (without), `avx2`, `comb` (portable), `reference`. With the last two frames and trees are hashed one by one as well.
 pub const VARIABLE: &str = "VITALOG_VERIFY";
 
 /// What runs, and why.
@@ -79,7 +80,9 @@ pub fn select(choice: Option<&str>, options: Options) -> (Box<dyn Verifier>, Sel
             format!("{VARIABLE}={name}")
         }
         Some(name) => {
-            format!("{VARIABLE}=`{name}` is none of auto, reference, comb, avx2, avx512 here: taken as auto")
+            format!(
+                "{VARIABLE}=`{name}` is none of auto, reference, comb, avx2, avx512f, avx512 here: taken as auto"
+            )
         }
     };
     let (watched, selection) = start(kinds, why, |kind| Watched::new(kind, options));

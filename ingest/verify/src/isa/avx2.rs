@@ -120,6 +120,14 @@ impl Isa for Avx2 {
         on!(_mm256_srli_epi64::<BITS>(a))
     }
     #[inline(always)]
+    fn shl_by(self, a: __m256i, bits: u32) -> __m256i {
+        on!(_mm256_sll_epi64(a, _mm_cvtsi32_si128(bits.cast_signed())))
+    }
+    #[inline(always)]
+    fn shr_by(self, a: __m256i, bits: u32) -> __m256i {
+        on!(_mm256_srl_epi64(a, _mm_cvtsi32_si128(bits.cast_signed())))
+    }
+    #[inline(always)]
     fn swap_bytes(self, a: __m256i) -> __m256i {
         let order = on!(_mm256_set_epi64x(
             0x0809_0a0b_0c0d_0e0f,

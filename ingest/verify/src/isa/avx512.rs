@@ -1,31 +1,55 @@
-//! Eight lanes: AVX-512 with IFMA (Ice Lake, Zen 4 and later). One intrinsic per operation and nothing else; what it means
-//! is tested against [`super::model`].
+//! Eight lanes: AVX-512, with IFMA (Ice Lake, Zen 4 and later) or without (Skylake-SP, Cascade Lake), where doubles multiply.
+//! One intrinsic per operation and nothing else; what it means is tested against [`super::model`].
 #![expect(unsafe_code, reason = "intrinsics, called where the CPU was asked first")]
 
 use std::arch::x86_64::*;
 
+use super::fused::{self, BOTH, Fused, HIGH};
 use super::{Isa, LANES_MAX, Multiply, Program};
 
-/// Exists only where the CPU has AVX-512 F, BW, DQ, VL and IFMA.
+/// Exists only where the CPU has AVX-512 F, BW, DQ and VL; with `WITH_IFMA` only where it has that too.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<const WITH_IFMA: bool>(());
 
-impl Avx512 {
+/// Without 52-bit multiply-add.
+pub(crate) type Avx512F = Avx512<false>;
+/// With it.
+pub(crate) type Avx512Ifma = Avx512<true>;
+
+impl Avx512F {
     /// The machine, if this is one.
-    pub(crate) fn here() -> Option<Avx512> {
+    pub(crate) fn here() -> Option<Avx512F> {
         let has_all = std::arch::is_x86_feature_detected!("avx512f")
             && std::arch::is_x86_feature_detected!("avx512bw")
             && std::arch::is_x86_feature_detected!("avx512dq")
-            && std::arch::is_x86_feature_detected!("avx512vl")
-            && std::arch::is_x86_feature_detected!("avx512ifma");
+            && std::arch::is_x86_feature_detected!("avx512vl");
         has_all.then_some(Avx512(()))
     }
 
     /// Runs a program as AVX-512 code: what is inlined into it becomes instructions instead of calls.
     #[inline(always)]
-    pub(crate) fn run<P: Program<Avx512>>(self, program: P) -> P::Output {
+    pub(crate) fn run<P: Program<Avx512F>>(self, program: P) -> P::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+        fn inner<P: Program<Avx512F>>(machine: Avx512F, program: P) -> P::Output {
+            program.run(machine)
+        }
+        // SAFETY: `self` exists only where the CPU has all four.
+        unsafe { inner(self, program) }
+    }
+}
+
+impl Avx512Ifma {
+    /// The machine, if this is one.
+    pub(crate) fn here() -> Option<Avx512Ifma> {
+        let has_all = Avx512F::here().is_some() && std::arch::is_x86_feature_detected!("avx512ifma");
+        has_all.then_some(Avx512(()))
+    }
+
+    /// As [`Avx512F::run`], with IFMA.
+    #[inline(always)]
+    pub(crate) fn run<P: Program<Avx512Ifma>>(self, program: P) -> P::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
-        fn inner<P: Program<Avx512>>(machine: Avx512, program: P) -> P::Output {
+        fn inner<P: Program<Avx512Ifma>>(machine: Avx512Ifma, program: P) -> P::Output {
             program.run(machine)
         }
         // SAFETY: `self` exists only where the CPU has all five.
@@ -42,12 +66,12 @@ macro_rules! on {
 }
 
 #[inline(always)]
-fn load(_: Avx512, words: &[u64; 8]) -> __m512i {
+fn load<const WITH_IFMA: bool>(_: Avx512<WITH_IFMA>, words: &[u64; 8]) -> __m512i {
     // SAFETY: the machine's value exists only where the CPU has AVX-512; the reference covers the 64 bytes read.
     unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
 }
 
-impl Isa for Avx512 {
+impl<const WITH_IFMA: bool> Isa for Avx512<WITH_IFMA> {
     const LANES: usize = 8;
     type V = __m512i;
 
@@ -136,6 +160,14 @@ impl Isa for Avx512 {
         on!(_mm512_srl_epi64(a, _mm_cvtsi32_si128(BITS)))
     }
     #[inline(always)]
+    fn shl_by(self, a: __m512i, bits: u32) -> __m512i {
+        on!(_mm512_sll_epi64(a, _mm_cvtsi32_si128(bits.cast_signed())))
+    }
+    #[inline(always)]
+    fn shr_by(self, a: __m512i, bits: u32) -> __m512i {
+        on!(_mm512_srl_epi64(a, _mm_cvtsi32_si128(bits.cast_signed())))
+    }
+    #[inline(always)]
     fn rotate<const RIGHT: i32, const LEFT: i32>(self, a: __m512i) -> __m512i {
         on!(_mm512_ror_epi64::<RIGHT>(a))
     }
@@ -168,7 +200,7 @@ impl Isa for Avx512 {
 
 /// 52-bit multiply-add gives a product's low 52 bits and its high ones: a high part belongs one column up, and counts twice,
 /// as 52 is one more than 51.
-impl Multiply for Avx512 {
+impl Multiply for Avx512Ifma {
     #[inline(always)]
     fn product(self, a: &[__m512i; 5], b: &[__m512i; 5]) -> [__m512i; 10] {
         let (mut low, mut high) = ([self.splat(0); 9], [self.splat(0); 9]);
@@ -204,11 +236,54 @@ impl Multiply for Avx512 {
 }
 
 #[inline(always)]
-fn join(machine: Avx512, low: &[__m512i; 9], high: &[__m512i; 9]) -> [__m512i; 10] {
+fn join(machine: Avx512Ifma, low: &[__m512i; 9], high: &[__m512i; 9]) -> [__m512i; 10] {
     let mut columns = [low[0]; 10];
     for column in 1..9 {
         columns[column] = machine.add(low[column], machine.shl::<1>(high[column - 1]));
     }
     columns[9] = machine.shl::<1>(high[8]);
     columns
+}
+
+impl Multiply for Avx512F {
+    #[inline(always)]
+    fn product(self, a: &[__m512i; 5], b: &[__m512i; 5]) -> [__m512i; 10] {
+        fused::product(self, a, b)
+    }
+    #[inline(always)]
+    fn square(self, a: &[__m512i; 5]) -> [__m512i; 10] {
+        fused::square(self, a)
+    }
+}
+
+impl Fused for Avx512F {
+    type F = __m512d;
+
+    #[inline(always)]
+    fn float(self, a: __m512i) -> __m512d {
+        on!(_mm512_cvtepu64_pd(a))
+    }
+    #[inline(always)]
+    fn parts(self, a: __m512d, b: __m512d) -> [__m512i; 2] {
+        let (high, low) =
+            (on!(_mm512_castsi512_pd(self.splat(HIGH))), on!(_mm512_castsi512_pd(self.splat(BOTH))));
+        let above = on!(_mm512_fmadd_pd(a, b, high));
+        let below = on!(_mm512_fmadd_pd(a, b, _mm512_sub_pd(low, above)));
+        on!([_mm512_castpd_si512(below), _mm512_castpd_si512(above)])
+    }
+    #[inline(always)]
+    fn after(self, factor: __m512d, sum: __m512i) -> (__m512d, __m512i) {
+        on!(after(factor, sum))
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn after(mut factor: __m512d, mut sum: __m512i) -> (__m512d, __m512i) {
+    // SAFETY: no instruction at all; both registers keep their values.
+    unsafe {
+        std::arch::asm!("/* {0} {1} */", inout(zmm_reg) factor, inout(zmm_reg) sum,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    (factor, sum)
 }

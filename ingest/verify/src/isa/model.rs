@@ -58,6 +58,12 @@ impl<const N: usize> Isa for Model<N> {
     fn shr<const BITS: i32>(self, a: V) -> V {
         a.map(|value| value >> BITS)
     }
+    fn shl_by(self, a: V, bits: u32) -> V {
+        a.map(|value| value.checked_shl(bits).unwrap_or(0))
+    }
+    fn shr_by(self, a: V, bits: u32) -> V {
+        a.map(|value| value.checked_shr(bits).unwrap_or(0))
+    }
     fn swap_bytes(self, a: V) -> V {
         a.map(u64::swap_bytes)
     }

@@ -65,6 +65,10 @@ impl<const N: usize, I: Multiply> Program<I> for Agree<N> {
                 (machine.shl::<1>(a), model.shl::<1>(p)),
                 (machine.shl::<63>(a), model.shl::<63>(p)),
                 (machine.shr::<51>(a), model.shr::<51>(p)),
+                (machine.shl_by(a, (x[2] % 65) as u32), model.shl_by(p, (x[2] % 65) as u32)),
+                (machine.shr_by(a, (x[2] % 65) as u32), model.shr_by(p, (x[2] % 65) as u32)),
+                (machine.shl_by(a, 64), model.splat(0)),
+                (machine.shr_by(a, 64), model.splat(0)),
                 (machine.rotate::<14, 50>(a), model.rotate::<14, 50>(p)),
                 (machine.swap_bytes(a), model.swap_bytes(p)),
                 (machine.mul_u32(a, b), model.mul_u32(p, q)),
@@ -172,7 +176,11 @@ fn machines_agree_with_the_model() {
             }
             None => eprintln!("skipped: no AVX2 and FMA here"),
         }
-        match avx512::Avx512::here() {
+        match avx512::Avx512F::here() {
+            Some(machine) => machine.run(Agree::<8>),
+            None => eprintln!("skipped: no AVX-512 here"),
+        }
+        match avx512::Avx512Ifma::here() {
             Some(machine) => machine.run(Agree::<8>),
             None => eprintln!("skipped: no AVX-512 with IFMA here"),
         }
@@ -188,7 +196,10 @@ fn products_are_products() {
         if let Some(machine) = avx2::Avx2::here() {
             machine.run(Products);
         }
-        if let Some(machine) = avx512::Avx512::here() {
+        if let Some(machine) = avx512::Avx512F::here() {
+            machine.run(Products);
+        }
+        if let Some(machine) = avx512::Avx512Ifma::here() {
             machine.run(Products);
         }
     }
