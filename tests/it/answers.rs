@@ -13,6 +13,16 @@ use crate::studies::{Member, grant, member, revoke_all};
 
 const ALL: &str = "SELECT subject, device, ts, value FROM readings ORDER BY subject, ts, value";
 
+/// A server with [`three_people`], and a policy beside it that believes its log.
+fn three_people_and_a_policy(directory: &Path) -> (Server, Member) {
+    let server = Server::start(directory);
+    let member = three_people(&server, directory);
+    let data = text(&directory.join("data"));
+    std::fs::write(directory.join("policy"), server.ok(&["policy", "show", "--data", &data]) + "\n")
+        .expect("policy");
+    (server, member)
+}
+
 /// Three people with five frames each, in the lake and granted to a study.
 fn three_people(server: &Server, directory: &Path) -> Member {
     let sleep = member(server, directory, "sleep");
@@ -76,11 +86,7 @@ fn said(output: &Output) -> String {
 fn an_answer_asked_again_after_a_withdrawal() {
     let directory = tempfile::tempdir().expect("directory");
     let directory = directory.path();
-    let server = Server::start(directory);
-    let sleep = three_people(&server, directory);
-    let data = text(&directory.join("data"));
-    std::fs::write(directory.join("policy"), server.ok(&["policy", "show", "--data", &data]) + "\n")
-        .expect("policy");
+    let (server, sleep) = three_people_and_a_policy(directory);
     let (first, first_manifest) = ask_sealed(&server, directory, &sleep, "first");
     assert_eq!(first.lines().count(), 1 + 3 * 5 * 2, "{first}");
     assert_eq!((&first_manifest["rerun"], &first_manifest["sql"]), (&Value::Null, &Value::from(ALL)));
@@ -123,11 +129,7 @@ fn an_answer_asked_again_after_a_withdrawal() {
 fn a_changed_manifest_is_refused() {
     let directory = tempfile::tempdir().expect("directory");
     let directory = directory.path();
-    let server = Server::start(directory);
-    let sleep = three_people(&server, directory);
-    let data = text(&directory.join("data"));
-    std::fs::write(directory.join("policy"), server.ok(&["policy", "show", "--data", &data]) + "\n")
-        .expect("policy");
+    let (server, sleep) = three_people_and_a_policy(directory);
     let (_, good) = ask_sealed(&server, directory, &sleep, "good");
     assert!(verify(directory, "good", &[]).status.success());
     let mut pointers: Vec<String> =

@@ -9,8 +9,7 @@ use anyhow::{Context, Result, ensure};
 use ingest_lake::{Admitted, Compaction, FAN_IN, Lake, Options};
 use ingest_tlog::FileLog;
 use ingest_verify::hashes::SideBySide;
-use query_engine::{FileKind, FramesFile, LakeFile, Tables, TablesError, View};
-use schemas_evidence::FileRef;
+use query_engine::{FileKind, LakeFile, Tables, TablesError, View};
 use schemas_frame::{Code, FrameBuilder, OutSeries, OutValues, Scale};
 use schemas_identity::{BootId, DeviceNumber, ShortId};
 
@@ -178,17 +177,11 @@ fn view_of(lake: &Lake, people: u32) -> Result<View> {
     let names: Vec<ShortId> = (0..people).map(device).collect();
     let numbers: HashMap<ShortId, DeviceNumber> =
         names.iter().copied().zip((0..).map(DeviceNumber)).collect();
-    let mut files = Vec::new();
-    for part in view.parts() {
-        let frames = part.files.iter().find(|file| file.kind == schemas_evidence::FileKind::Frames);
-        let frames = frames.context("a part without frames")?;
-        let frames = Arc::new(FramesFile {
-            path: lake.directory().join(&frames.name),
-            name: frames.name.clone(),
-            blake3: blake3::Hash::from_bytes(frames.blake3).to_hex().to_string(),
-        });
-        files.extend(part.files.iter().filter_map(|file| lake_file(lake.directory(), file, &frames)));
-    }
+    let files = view
+        .parts()
+        .iter()
+        .flat_map(|part| LakeFile::of_part(lake.directory(), part.files, part.leaf_limit))
+        .collect();
     Ok(View {
         log_size: view.log_size,
         files,
@@ -198,26 +191,5 @@ fn view_of(lake: &Lake, people: u32) -> Result<View> {
         numbers: Arc::new(move |id| numbers.get(&id).copied()),
         devices: Arc::new(move |number| names.get(number.0 as usize).copied()),
         keep: None,
-    })
-}
-
-fn lake_file(directory: &Path, file: &FileRef, frames: &Arc<FramesFile>) -> Option<LakeFile> {
-    let kind = match file.kind {
-        schemas_evidence::FileKind::Scalar => FileKind::Scalar,
-        schemas_evidence::FileKind::Wave => FileKind::Wave,
-        schemas_evidence::FileKind::Frames => return None,
-    };
-    Some(LakeFile {
-        path: directory.join(&file.name),
-        name: file.name.clone(),
-        blake3: blake3::Hash::from_bytes(file.blake3).to_hex().to_string(),
-        kind,
-        rows: file.rows,
-        device_min: file.device_min,
-        device_max: file.device_max,
-        ts_min_us: file.ts_min_us,
-        ts_max_us: file.ts_max_us,
-        frames: Some(Arc::clone(frames)),
-        leaf_limit: None,
     })
 }

@@ -2,11 +2,12 @@
 //! the store. Not a catalogue for SQL: nothing here is ever registered with the planner.
 
 use std::any::Any;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use schemas_evidence::answer::LISTED_MAX;
+use schemas_evidence::{self as evidence, FileRef};
 use schemas_identity::{DeviceNumber, ShortId};
 use thiserror::Error;
 
@@ -56,6 +57,42 @@ pub struct LakeFile {
     pub frames: Option<Arc<FramesFile>>,
     /// Rows with this leaf or a later one came after the view and are not read; `None` = all rows belong to it.
     pub leaf_limit: Option<u32>,
+}
+
+impl LakeFile {
+    /// The tables among the files of one batch or set, as its manifest names them; none without a frames file, which
+    /// is evidence and no table: rows only find their origin there.
+    pub fn of_part(directory: &Path, files: &[FileRef], leaf_limit: Option<u32>) -> Vec<LakeFile> {
+        let Some(frames) = files.iter().find(|file| file.kind == evidence::FileKind::Frames) else {
+            return Vec::new();
+        };
+        let frames = Arc::new(FramesFile {
+            path: directory.join(&frames.name),
+            name: frames.name.clone(),
+            blake3: hex::encode(frames.blake3),
+        });
+        let table = |file: &FileRef| {
+            let kind = match file.kind {
+                evidence::FileKind::Scalar => FileKind::Scalar,
+                evidence::FileKind::Wave => FileKind::Wave,
+                evidence::FileKind::Frames => return None,
+            };
+            Some(LakeFile {
+                path: directory.join(&file.name),
+                name: file.name.clone(),
+                blake3: hex::encode(file.blake3),
+                kind,
+                rows: file.rows,
+                device_min: file.device_min,
+                device_max: file.device_max,
+                ts_min_us: file.ts_min_us,
+                ts_max_us: file.ts_max_us,
+                frames: Some(Arc::clone(&frames)),
+                leaf_limit,
+            })
+        };
+        files.iter().filter_map(table).collect()
+    }
 }
 
 /// Gives the first short id of a device number, the one SQL shows.
