@@ -13,13 +13,14 @@ use schemas_evidence::entry::{Entry as LogEntry, commitment};
 use schemas_evidence::ledger::Ledger;
 use schemas_identity::Did;
 
+use crate::cohort::{Cohort, Cohorts};
 use crate::entry::{Completion, Intent, Outcome, Refused};
 use crate::error::AuditError;
 use crate::file::{Files, Item};
 use crate::index::Index;
 use crate::loading::{Loading, lock, match_log};
 use crate::polling::{Polls, Share};
-use crate::record::{self, Record};
+use crate::record::{self, Like, Record};
 
 /// Most subjects one record may concern.
 pub const SUBJECTS_MAX: usize = 500_000;
@@ -27,6 +28,8 @@ pub const SUBJECTS_MAX: usize = 500_000;
 const GROUP_BYTES_TARGET: usize = 2 * 1024 * 1024;
 /// Rough size of one subject in a record.
 const SUBJECT_BYTES: usize = 90;
+/// Rough size of one by its place.
+const COUNT_BYTES: usize = 5;
 /// Rough size of the rest of a record.
 const RECORD_BYTES: usize = 20 * 1024;
 
@@ -72,6 +75,8 @@ pub struct Receipt {
     log_index: u64,
     /// Ascending.
     scope: Arc<Vec<Did>>,
+    /// Where they stand in the record, if there are many.
+    cohort: Option<Arc<Cohort>>,
     /// Of a polling client: its part in the record it shares.
     share: Option<Arc<Share>>,
 }
@@ -101,6 +106,7 @@ pub struct Audit {
     turn: Condvar,
     writer: Mutex<Writer>,
     opened: Opened,
+    cohorts: Mutex<Cohorts>,
     pub(crate) polls: Polls,
     /// Held as long as the audit lives.
     _lock: File,
@@ -114,23 +120,27 @@ struct Queue {
 
 type Slot = Mutex<Option<Result<Written, AuditError>>>;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Written {
     number: u64,
     log_index: u64,
+    cohort: Option<Arc<Cohort>>,
 }
 
 enum Draft {
-    Intent { intent: Intent, repeat_until_us: Option<i64> },
-    Completion { query: u64, completion: Completion, repeats: Option<u64> },
+    /// With the cohort of its scope, if it was named not long ago.
+    Intent {
+        intent: Intent,
+        repeat_until_us: Option<i64>,
+        cohort: Option<Arc<Cohort>>,
+    },
+    Completion {
+        query: u64,
+        completion: Completion,
+        repeats: Option<u64>,
+        cohort: Option<Arc<Cohort>>,
+    },
     Refused(Refused),
-}
-
-impl Draft {
-    /// Whether no subject can stand in it twice: then its number needs no look at what the group gave so far.
-    fn names_each_once(&self) -> bool {
-        matches!(self, Draft::Intent { intent, .. } if intent.withheld.is_empty() && intent.is_ascending())
-    }
 }
 
 struct Writer {
@@ -172,6 +182,7 @@ impl Audit {
             turn: Condvar::new(),
             writer: Mutex::new(writer),
             opened,
+            cohorts: Mutex::default(),
             polls: Polls::default(),
             _lock: lock,
         })
@@ -192,8 +203,10 @@ impl Audit {
         let mut scope: Vec<Did> = intent.scope.iter().map(|scope| scope.subject).collect();
         scope.sort_unstable();
         let scope = Arc::new(scope);
-        let written = self.commit(Draft::Intent { intent, repeat_until_us })?;
-        Ok(Receipt { number: written.number, log_index: written.log_index, scope, share: None })
+        let cohort = self.cohorts.lock().find(&intent.scope);
+        let Written { number, log_index, cohort } =
+            self.commit(Draft::Intent { intent, repeat_until_us, cohort })?;
+        Ok(Receipt { number, log_index, scope, cohort, share: None })
     }
 
     /// Records how a read ended; returns where in the log. Without this, assume that all was read. For a repeat of a
@@ -215,8 +228,9 @@ impl Audit {
         completion: Completion,
         repeats: Option<u64>,
     ) -> Result<u64, AuditError> {
-        let written = self.commit(Draft::Completion { query: receipt.number, completion, repeats })?;
-        Ok(written.log_index)
+        let cohort = receipt.cohort.clone();
+        let draft = Draft::Completion { query: receipt.number, completion, repeats, cohort };
+        Ok(self.commit(draft)?.log_index)
     }
 
     /// Records that somebody asked and got nothing; returns where in the log.
@@ -275,7 +289,8 @@ impl Audit {
             Err(error) => return fail_all(asked, error),
         }
         drafts.append(&mut writer.followups);
-        let prepared = match self.prepare(&drafts) {
+        let file = writer.files.next_file();
+        let prepared = match self.prepare(&drafts, file) {
             Ok(prepared) => prepared,
             Err(error) => return fail_all(asked, error),
         };
@@ -288,12 +303,16 @@ impl Audit {
         };
         writer.links.clear();
         let mut index = self.index.write();
-        for (ready, place) in records.zip(places) {
+        for (ready, place) in records.clone().zip(places) {
             if let Err(error) = index.add(&ready.record, place) {
                 return fail_all(asked, error);
             }
         }
         drop(index);
+        for cohort in records.filter(|ready| !ready.record.refers()).filter_map(|ready| ready.cohort.as_ref())
+        {
+            self.cohorts.lock().add(Arc::clone(cohort));
+        }
         let entries = prepared.iter().flatten().map(|ready| (ready.number, ready.entry.clone())).collect();
         let logged = writer.log(self.ledger.as_ref(), entries);
         self.settle(&mut writer, drafts, prepared, logged, asked)
@@ -306,15 +325,14 @@ impl Audit {
         }
     }
 
-    /// Numbers and encodes drafts. A second completion of one query is refused here, where the order is known.
-    fn prepare(&self, drafts: &[Draft]) -> Result<Vec<Option<Ready>>, AuditError> {
+    /// Numbers and encodes drafts for a file. A second completion of one query is refused here, where the order is known.
+    fn prepare(&self, drafts: &[Draft], file: u32) -> Result<Vec<Option<Ready>>, AuditError> {
         let index = self.index.read();
         let log_size = self.ledger.size();
-        let mut newest: HashMap<String, u64> = HashMap::new();
+        let mut running = Running::new(&index);
         let mut completed: HashSet<u64> = HashSet::new();
         let mut next = index.next();
         let mut prepared = Vec::with_capacity(drafts.len());
-        let is_alone = drafts.iter().filter(|draft| !matches!(draft, Draft::Completion { .. })).count() == 1;
         for draft in drafts {
             if let Draft::Completion { query, .. } = draft {
                 let is_known = index.entry(*query).is_some_and(|intent| intent.completion.is_some());
@@ -323,17 +341,7 @@ impl Audit {
                     continue;
                 }
             }
-            let is_simple = is_alone && draft.names_each_once();
-            let mut running = |subject: &str| {
-                let known = || index.trails.get(subject).map_or(0, |trail| trail.newest);
-                if is_simple {
-                    return known() + 1;
-                }
-                let number = newest.entry(subject.to_owned()).or_insert_with(known);
-                *number += 1;
-                *number
-            };
-            prepared.push(Some(Ready::encode(draft, next, log_size, &mut running)?));
+            prepared.push(Some(Ready::encode(draft, next, (file, log_size), &mut running)?));
             next += 1;
         }
         Ok(prepared)
@@ -363,7 +371,9 @@ impl Audit {
                     Err(again(error))
                 }
                 (Some(ready), None) => match places.get(&ready.number) {
-                    Some(log_index) => Ok(Written { number: ready.number, log_index: *log_index }),
+                    Some(log_index) => {
+                        Ok(Written { number: ready.number, log_index: *log_index, cohort: ready.cohort })
+                    }
                     None => Err(AuditError::Poisoned),
                 },
             });
@@ -373,36 +383,101 @@ impl Audit {
     }
 }
 
+/// Running numbers while a group is made: what the index says, and what the group gave so far.
+struct Running<'i> {
+    index: &'i Index,
+    /// By number of the trail: how many this group gave.
+    given: Vec<u32>,
+    /// Newest numbers of subjects who are new.
+    fresh: HashMap<String, u64>,
+}
+
+impl<'i> Running<'i> {
+    fn new(index: &'i Index) -> Running<'i> {
+        Running { index, given: vec![0; index.trails.len()], fresh: HashMap::new() }
+    }
+
+    fn next(&mut self, subject: &str) -> u64 {
+        if let Some(trail) = self.index.number(subject) {
+            let next = self.peek(trail);
+            self.give(trail);
+            return next;
+        }
+        let newest = self.fresh.entry(subject.to_owned()).or_insert(0);
+        *newest += 1;
+        *newest
+    }
+
+    fn peek(&self, trail: u32) -> u64 {
+        let newest = self.index.trails.get(trail as usize).map_or(0, |trail| trail.newest);
+        newest + u64::from(self.given.get(trail as usize).copied().unwrap_or(0)) + 1
+    }
+
+    fn give(&mut self, trail: u32) {
+        if let Some(given) = self.given.get_mut(trail as usize) {
+            *given += 1;
+        }
+    }
+
+    /// A reference to where the people of a cohort are named, if it is in this file; each gets their next number then.
+    fn like(&mut self, cohort: &Cohort, file: u32) -> Option<Like> {
+        let base = self.index.base(cohort.record, file).filter(|_| cohort.file == file)?;
+        let next: Vec<u64> = base.trails.iter().map(|trail| self.peek(*trail)).collect();
+        let like = base.like(cohort.record, &next)?;
+        base.trails.iter().for_each(|trail| self.give(*trail));
+        Some(like)
+    }
+}
+
 /// A draft with its number, salt and bytes.
 struct Ready {
     number: u64,
     record: Record,
     item: Item,
     entry: LogEntry,
+    /// Of an intent: where its people stand.
+    cohort: Option<Arc<Cohort>>,
 }
 
 impl Ready {
     fn encode(
         draft: &Draft,
         number: u64,
-        log_size: u64,
-        running: &mut impl FnMut(&str) -> u64,
+        (file, log_size): (u32, u64),
+        running: &mut Running<'_>,
     ) -> Result<Ready, AuditError> {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt).map_err(|_| AuditError::Random)?;
-        let (record, epoch) = match draft {
-            Draft::Intent { intent, repeat_until_us } => {
-                (record::intent(intent, *repeat_until_us, &salt, running), Some(intent.epoch))
+        let (record, epoch, cohort) = match draft {
+            Draft::Intent { intent, repeat_until_us, cohort } => {
+                let like = cohort.as_ref().and_then(|cohort| Some((running.like(cohort, file)?, cohort)));
+                let mut number_of = |subject: &str| running.next(subject);
+                let (record, cohort) = match like {
+                    Some((like, cohort)) => {
+                        let record =
+                            record::intent_like(intent, *repeat_until_us, &salt, &mut number_of, like);
+                        (record, Some(Arc::clone(cohort)))
+                    }
+                    None => {
+                        let record = record::intent(intent, *repeat_until_us, &salt, &mut number_of);
+                        (record, Cohort::of(intent, number, file).map(Arc::new))
+                    }
+                };
+                (record, Some(intent.epoch), cohort)
             }
-            Draft::Refused(refused) => (record::refused(refused, &salt, running), Some(refused.epoch)),
-            Draft::Completion { query, completion, repeats } => {
-                (record::completion(*query, completion, *repeats), None)
+            Draft::Refused(refused) => {
+                let record = record::refused(refused, &salt, &mut |subject| running.next(subject));
+                (record, Some(refused.epoch), None)
+            }
+            Draft::Completion { query, completion, repeats, cohort } => {
+                (record::completion(*query, completion, *repeats, cohort.as_deref()), None, None)
             }
         };
         // A struct of text and numbers always has a JSON text.
         let body = serde_json::to_vec(&record).map_err(|_| AuditError::Poisoned)?;
         let entry = log_entry(commitment(&salt, &body), epoch);
-        Ok(Ready { number, record, item: Item::Record { number, log_size, salt, body }, entry })
+        let item = Item::Record { number, log_size, salt, body, refers: record.refers() };
+        Ok(Ready { number, record, item, entry, cohort })
     }
 }
 
@@ -478,8 +553,12 @@ fn take_group(waiting: &mut VecDeque<(Draft, Arc<Slot>)>, bytes_target: usize) -
 
 fn estimate(draft: &Draft) -> usize {
     let subjects = match draft {
+        Draft::Intent { intent, cohort: Some(_), .. } => intent.withheld.len(),
         Draft::Intent { intent, .. } => intent.scope.len() + intent.withheld.len(),
         Draft::Refused(refused) => refused.subjects.len(),
+        Draft::Completion { completion, cohort: Some(_), .. } => {
+            return RECORD_BYTES + COUNT_BYTES * completion.rows.len();
+        }
         Draft::Completion { completion, .. } => completion.rows.len(),
     };
     RECORD_BYTES + SUBJECT_BYTES * subjects
@@ -494,7 +573,7 @@ fn never_started(draft: &Draft, number: u64) -> Option<Draft> {
         bytes: 0,
         ended_us: intent.started_us,
     };
-    Some(Draft::Completion { query: number, completion, repeats: None })
+    Some(Draft::Completion { query: number, completion, repeats: None, cohort: None })
 }
 
 /// One failure for everybody in the group: the first gets it as it is, the others learn its kind.
@@ -524,7 +603,7 @@ mod tests {
         let rows = (0..people).map(|seed| (SecretKey::from_seed(&[seed; 32]).public().did(), 1)).collect();
         let completion =
             Completion { outcome: Outcome::Released, rows, result_rows: 0, bytes: 0, ended_us: 0 };
-        Draft::Completion { query, completion, repeats: None }
+        Draft::Completion { query, completion, repeats: None, cohort: None }
     }
 
     fn refused(subjects: u8) -> Draft {

@@ -30,6 +30,14 @@ pub enum AuditError {
         /// What does not fit.
         problem: &'static str,
     },
+    /// A record refers to people whom no earlier record of its file names: files were changed.
+    #[error("record {record}, in {file:08}.audit, refers to people who are not named there")]
+    Dangling {
+        /// Number of the record.
+        record: u64,
+        /// Number of its file.
+        file: u32,
+    },
     /// Another process has the directory.
     #[error("{} is in use by another process", path.display())]
     Locked {

@@ -15,13 +15,15 @@ const GROUP_HEAD_BYTES: usize = 12;
 const RECORD_HEAD_BYTES: usize = 1 + 8 + 8 + 32 + 4;
 const ITEM_RECORD: u8 = 1;
 const ITEM_LINK: u8 = 2;
+/// A record that is to be read together with another: builds that would pass over what it refers to refuse the file.
+const ITEM_REFERRING: u8 = 3;
 /// Largest payload of a group that is read back: a record of the most subjects and some company.
 pub(crate) const GROUP_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// One thing in a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Item {
-    Record { number: u64, log_size: u64, salt: [u8; 32], body: Vec<u8> },
+    Record { number: u64, log_size: u64, salt: [u8; 32], body: Vec<u8>, refers: bool },
     Link { number: u64, log_index: u64 },
 }
 
@@ -73,6 +75,11 @@ impl Files {
         Ok((files, torn_bytes))
     }
 
+    /// The number of the file that the next group will be in.
+    pub(crate) fn next_file(&self) -> u32 {
+        if self.length >= self.file_bytes_max { self.number + 1 } else { self.number }
+    }
+
     /// Writes items as one group and syncs. When it returns they are durable; the places are those of the records.
     pub(crate) fn append(&mut self, items: &[Item]) -> Result<Vec<Place>, AuditError> {
         if self.is_poisoned {
@@ -85,9 +92,10 @@ impl Files {
     }
 
     fn try_append(&mut self, items: &[Item]) -> Result<Vec<Place>, AuditError> {
-        if self.length >= self.file_bytes_max {
-            self.number += 1;
-            (self.file, self.length) = open_for_append(&self.dir, self.number)?;
+        let number = self.next_file();
+        if number != self.number {
+            (self.file, self.length) = open_for_append(&self.dir, number)?;
+            self.number = number;
         }
         let (group, places) = encode(items, self.number, self.length);
         let path = path_of(&self.dir, self.number);
@@ -172,8 +180,8 @@ fn encode(items: &[Item], file: u32, at: u64) -> (Vec<u8>, Vec<Place>) {
     let mut places = Vec::new();
     for item in items {
         match item {
-            Item::Record { number, log_size, salt, body } => {
-                group.push(ITEM_RECORD);
+            Item::Record { number, log_size, salt, body, refers } => {
+                group.push(if *refers { ITEM_REFERRING } else { ITEM_RECORD });
                 group.extend_from_slice(&number.to_le_bytes());
                 group.extend_from_slice(&log_size.to_le_bytes());
                 group.extend_from_slice(salt);
@@ -280,12 +288,13 @@ fn item_at(bytes: &[u8]) -> Option<(Item, usize, usize)> {
     let second = u64::from_le_bytes(*second);
     match *kind {
         ITEM_LINK => Some((Item::Link { number, log_index: second }, 17, 17)),
-        ITEM_RECORD => {
+        ITEM_RECORD | ITEM_REFERRING => {
             let (salt, rest) = rest.split_first_chunk::<32>()?;
             let (length, rest) = rest.split_first_chunk::<4>()?;
             let length = u32::from_le_bytes(*length) as usize;
             let body = rest.get(..length)?.to_vec();
-            let item = Item::Record { number, log_size: second, salt: *salt, body };
+            let item =
+                Item::Record { number, log_size: second, salt: *salt, body, refers: *kind == ITEM_REFERRING };
             Some((item, RECORD_HEAD_BYTES, RECORD_HEAD_BYTES + length))
         }
         _ => None,

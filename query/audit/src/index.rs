@@ -1,12 +1,13 @@
 //! In memory, rebuilt at open: where each record is, where its commitment is in the log, and which concern whom.
 //!
-//! Per access and subject it costs four bytes. What it is not: a copy of the records; a report reads those from disk.
+//! Per access and subject it costs four bytes, and twelve for each of the people named in the newest file. What it is not: a copy of the records; a report reads those from disk.
 
 use std::collections::HashMap;
 
+use crate::cohort::{Base, PEOPLE_MIN};
 use crate::error::AuditError;
 use crate::file::Place;
-use crate::record::Record;
+use crate::record::{IntentRecord, Like, Record};
 
 /// One record.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +34,12 @@ pub(crate) struct Trail {
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     pub(crate) entries: Vec<Entry>,
-    pub(crate) trails: HashMap<Box<str>, Trail>,
+    /// By number of the subject.
+    pub(crate) trails: Vec<Trail>,
+    numbers: HashMap<Box<str>, u32>,
+    /// Intents of the newest file that others may refer to.
+    bases: HashMap<u64, Base>,
+    file: u32,
 }
 
 impl Index {
@@ -46,22 +52,74 @@ impl Index {
         self.entries.get(usize::try_from(number).ok()?)
     }
 
+    /// The number of a subject's trail.
+    pub(crate) fn number(&self, subject: &str) -> Option<u32> {
+        self.numbers.get(subject).copied()
+    }
+
+    /// What concerned a subject.
+    pub(crate) fn trail(&self, subject: &str) -> Option<&Trail> {
+        self.trails.get(self.number(subject)? as usize)
+    }
+
+    /// The people of an intent in this file, if others may refer to them.
+    pub(crate) fn base(&self, record: u64, file: u32) -> Option<&Base> {
+        (file == self.file).then(|| self.bases.get(&record)).flatten()
+    }
+
+    fn number_or_new(&mut self, subject: &str) -> Result<u32, AuditError> {
+        // Looked up first, so that a known subject costs no allocation.
+        if let Some(number) = self.number(subject) {
+            return Ok(number);
+        }
+        let number = u32::try_from(self.trails.len()).map_err(|_| AuditError::Full)?;
+        self.trails.push(Trail::default());
+        self.numbers.insert(subject.into(), number);
+        Ok(number)
+    }
+
     /// Adds a record that is durable. `number` must be the next one.
     pub(crate) fn add(&mut self, record: &Record, place: Place) -> Result<(), AuditError> {
         let number = u32::try_from(self.entries.len()).map_err(|_| AuditError::Full)?;
         let is_completion = matches!(record, Record::Completion(_));
         self.entries.push(Entry { place, log_index: None, completion: None, is_completion });
+        if place.file != self.file {
+            (self.file, self.bases) = (place.file, HashMap::new());
+        }
         if let Record::Completion(completion) = record {
             let intent = usize::try_from(completion.query).ok().and_then(|query| self.entries.get_mut(query));
             if let Some(intent) = intent.filter(|intent| !intent.is_completion) {
                 intent.completion.get_or_insert(number);
             }
         }
+        if let Record::Intent(IntentRecord { like: Some(like), .. }) = record {
+            self.add_like(like, number, place)?;
+        }
+        let mut named = Base::default();
         for (subject, running) in record.numbered() {
-            // Looked up first, so that a known subject costs no allocation.
-            match self.trails.get_mut(subject.as_str()) {
-                Some(trail) => trail.add(*running, number),
-                None => self.trails.entry(subject.as_str().into()).or_default().add(*running, number),
+            let trail = self.number_or_new(subject)?;
+            self.trails[trail as usize].add(*running, number);
+            named.trails.push(trail);
+            named.numbers.push(*running);
+        }
+        if let Record::Intent(intent) = record {
+            let people = intent.scope.iter().map(|scope| scope.subjects.len()).sum();
+            if people >= PEOPLE_MIN {
+                named.trails.truncate(people);
+                named.numbers.truncate(people);
+                self.bases.insert(u64::from(number), named);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_like(&mut self, like: &Like, number: u32, place: Place) -> Result<(), AuditError> {
+        let Some(base) = self.bases.get(&like.record) else {
+            return Err(AuditError::Dangling { record: u64::from(number), file: place.file });
+        };
+        for (at, (trail, running)) in base.trails.iter().zip(&base.numbers).enumerate() {
+            if let Some(trail) = self.trails.get_mut(*trail as usize) {
+                trail.add(like.number(at, *running), number);
             }
         }
         Ok(())

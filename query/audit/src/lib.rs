@@ -5,6 +5,7 @@
 //! | [`entry`] | what callers hand in: [`Intent`], [`Completion`], [`Refused`] |
 //! | [`normalise`] | SQL without its literals |
 //! | `record` | the JSON of a record, as committed to |
+//! | `cohort` | large scopes that are asked for again: named once, referred to later |
 //! | `file` | record files: groups with a checksum, synced once per group, torn tails cut off |
 //! | `index` | in memory, rebuilt at open: which records concern whom |
 //! | [`audit`] | the component: group commit |
@@ -21,6 +22,8 @@
 //! payload = item*
 //! item   = 1 | record no. u64 | log size when written u64 | salt 32 | body bytes u32 | body (JSON)
 //!        | 2 | record no. u64 | log index u64                                  (where the record's commitment is)
+//!        | 3 | as 1, of a record to be read with another: an intent with the people of an earlier one in the same file, or a
+//!              completion whose counts go by their places
 //! ```
 //!
 //! Invariants: a record is durable before its commitment is appended, so no commitment is without its salt unless files
@@ -29,6 +32,7 @@
 
 pub mod audit;
 mod check;
+mod cohort;
 pub mod entry;
 mod error;
 mod file;

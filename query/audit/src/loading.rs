@@ -36,7 +36,7 @@ impl Loading {
     pub(crate) fn take(&mut self, item: Item, place: Option<Place>, dir: &Path) -> Result<(), AuditError> {
         let damaged = |problem| AuditError::Corrupt { path: dir.to_owned(), offset: 0, problem };
         match (item, place) {
-            (Item::Record { number, log_size, salt, body }, Some(place)) => {
+            (Item::Record { number, log_size, salt, body, .. }, Some(place)) => {
                 if number != self.index.next() {
                     return Err(damaged("records are not in order"));
                 }

@@ -27,11 +27,19 @@ impl Audit {
     /// # Errors
     /// If a record cannot be read back.
     pub fn moved(&self, first: u64, second: u64) -> Result<Option<Moved>, AuditError> {
-        let (first, second) = (self.record(first)?.0, self.record(second)?.0);
-        let (Some(Record::Intent(first)), Some(Record::Intent(second))) = (first, second) else {
-            return Ok(None);
-        };
-        Ok(Some(compare(&people(&first.scope), &people(&second.scope))))
+        let (first, second) = (self.scope_of(first)?, self.scope_of(second)?);
+        let (Some(first), Some(second)) = (first, second) else { return Ok(None) };
+        Ok(Some(compare(&people(&first), &people(&second))))
+    }
+
+    /// The people of an intent, named there or in the one it refers to.
+    fn scope_of(&self, record: u64) -> Result<Option<Vec<ScopeRecord>>, AuditError> {
+        let Some(Record::Intent(intent)) = self.record(record)?.0 else { return Ok(None) };
+        let Some(like) = intent.like else { return Ok(Some(intent.scope)) };
+        match self.record(like.record)?.0 {
+            Some(Record::Intent(named)) => Ok(Some(named.scope)),
+            _ => Ok(None),
+        }
     }
 }
 

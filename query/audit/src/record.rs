@@ -9,6 +9,7 @@ use schemas_identity::Did;
 use schemas_signals::Registry;
 use serde::{Deserialize, Serialize};
 
+use crate::cohort::Cohort;
 use crate::entry::{Completion, Intent, Refused, Scope, Voucher};
 use crate::normalise::normalise;
 
@@ -68,6 +69,31 @@ pub(crate) struct IntentRecord {
     /// Until when the same may be asked again under this record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) repeat_until_us: Option<i64>,
+    /// In place of `scope`, which is empty then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) like: Option<Like>,
+}
+
+/// The very scope of another intent: the same people at the same places.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Like {
+    /// The intent's record.
+    pub(crate) record: u64,
+    /// What each running number there is raised by,
+    pub(crate) plus: u64,
+    /// but for these places, which have these numbers. Ascending.
+    pub(crate) other: Vec<(u32, u64)>,
+}
+
+impl Like {
+    /// The running number at a place that has `number` in the record referred to.
+    pub(crate) fn number(&self, place: usize, number: u64) -> u64 {
+        let other = self.other.binary_search_by_key(&place, |(place, _)| *place as usize);
+        match other.ok().and_then(|at| self.other.get(at)) {
+            Some((_, number)) => *number,
+            None => number.saturating_add(self.plus),
+        }
+    }
 }
 
 /// Subjects with one and the same scope.
@@ -85,6 +111,9 @@ pub(crate) struct CompletionRecord {
     pub(crate) query: u64,
     pub(crate) outcome: String,
     pub(crate) rows: Vec<Counted>,
+    /// In place of `rows`, which is empty then: by place in the intent's scope, 0 for those past the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) counts: Option<Vec<u64>>,
     pub(crate) result_rows: u64,
     pub(crate) bytes: u64,
     pub(crate) ended_us: i64,
@@ -102,7 +131,17 @@ pub(crate) struct RefusedRecord {
 }
 
 impl Record {
-    /// Every subject the record concerns, with its running number. A completion concerns those of its intent.
+    /// Whether it is to be read together with another record.
+    pub(crate) fn refers(&self) -> bool {
+        match self {
+            Record::Intent(intent) => intent.like.is_some(),
+            Record::Completion(completion) => completion.counts.is_some(),
+            Record::Refused(_) => false,
+        }
+    }
+
+    /// Every subject that the record names, with its running number: first the scope, place by place. A completion concerns
+    /// those of its intent.
     pub(crate) fn numbered(&self) -> Box<dyn Iterator<Item = &Counted> + '_> {
         match self {
             Record::Intent(intent) => {
@@ -114,30 +153,68 @@ impl Record {
     }
 }
 
-/// A record of an intent. `number` gives each subject its next running number.
+/// Who stands where in an intent's record: subjects with the same scope beside each other, in the order handed in.
+fn grouped(scope: &[Scope]) -> BTreeMap<(Vec<u32>, i64, i64), Vec<usize>> {
+    let mut groups: BTreeMap<(Vec<u32>, i64, i64), Vec<usize>> = BTreeMap::new();
+    let is_alike = |one: &Scope, next: &Scope| {
+        (one.signals, one.from_us, one.to_us) == (next.signals, next.from_us, next.to_us)
+    };
+    let mut first = 0;
+    for alike in scope.chunk_by(is_alike) {
+        let [Scope { signals, from_us, to_us, .. }, ..] = alike else { continue };
+        let group = groups.entry((signals.iter().collect(), *from_us, *to_us)).or_default();
+        group.extend(first..first + alike.len());
+        first += alike.len();
+    }
+    groups
+}
+
+/// The place of each subject of a scope in its record.
+pub(crate) fn places(scope: &[Scope]) -> Vec<u32> {
+    let mut places = vec![0; scope.len()];
+    for (place, at) in (0..).zip(grouped(scope).into_values().flatten()) {
+        places[at] = place;
+    }
+    places
+}
+
+/// A record of an intent that names its people. `number` gives each subject its next running number.
 pub(crate) fn intent(
     intent: &Intent,
     repeat_until_us: Option<i64>,
     salt: &[u8; 32],
     number: &mut impl FnMut(&str) -> u64,
 ) -> Record {
-    let mut groups: BTreeMap<(Vec<u32>, i64, i64), Vec<Counted>> = BTreeMap::new();
-    let is_alike = |one: &Scope, next: &Scope| {
-        (one.signals, one.from_us, one.to_us) == (next.signals, next.from_us, next.to_us)
-    };
-    for alike in intent.scope.chunk_by(is_alike) {
-        let [Scope { signals, from_us, to_us, .. }, ..] = alike else { continue };
-        let group = groups.entry((signals.iter().collect(), *from_us, *to_us)).or_default();
-        group.extend(alike.iter().map(|scope| numbered(&scope.subject, number)));
-    }
-    let scope = groups.into_iter().map(|((signals, from_us, to_us), subjects)| ScopeRecord {
+    let scope = grouped(&intent.scope).into_iter().map(|((signals, from_us, to_us), members)| ScopeRecord {
         signals: signals.iter().map(|id| signal_name(*id)).collect(),
         from_us: (from_us != i64::MIN).then_some(from_us),
         to_us: (to_us != i64::MAX).then_some(to_us),
-        subjects,
+        subjects: members.iter().map(|at| numbered(&intent.scope[*at].subject, number)).collect(),
     });
+    let scope = scope.collect();
+    intent_with(intent, repeat_until_us, salt, number, (scope, None))
+}
+
+/// A record of an intent that refers to another for its people.
+pub(crate) fn intent_like(
+    intent: &Intent,
+    repeat_until_us: Option<i64>,
+    salt: &[u8; 32],
+    number: &mut impl FnMut(&str) -> u64,
+    like: Like,
+) -> Record {
+    intent_with(intent, repeat_until_us, salt, number, (Vec::new(), Some(like)))
+}
+
+fn intent_with(
+    intent: &Intent,
+    repeat_until_us: Option<i64>,
+    salt: &[u8; 32],
+    number: &mut impl FnMut(&str) -> u64,
+    (scope, like): (Vec<ScopeRecord>, Option<Like>),
+) -> Record {
     Record::Intent(IntentRecord {
-        scope: scope.collect(),
+        scope,
         withheld: intent.withheld.iter().map(|subject| numbered(subject, number)).collect(),
         asked: Asked {
             recipient: intent.recipient.to_string(),
@@ -152,6 +229,7 @@ pub(crate) fn intent(
         log_size: intent.log_size,
         started_us: intent.started_us,
         repeat_until_us,
+        like,
     })
 }
 
@@ -174,12 +252,20 @@ pub(crate) fn refused(refused: &Refused, salt: &[u8; 32], number: &mut impl FnMu
     })
 }
 
-/// A record of a completion.
-pub(crate) fn completion(query: u64, completion: &Completion, repeats: Option<u64>) -> Record {
+/// A record of a completion; with a cohort, whose places the intent's record has, counts may go by place.
+pub(crate) fn completion(
+    query: u64,
+    completion: &Completion,
+    repeats: Option<u64>,
+    cohort: Option<&Cohort>,
+) -> Record {
+    let counts = cohort.and_then(|cohort| cohort.counts(&completion.rows));
+    let named = if counts.is_none() { Some(&completion.rows) } else { None };
     Record::Completion(CompletionRecord {
         query,
         outcome: completion.outcome.as_str().to_owned(),
-        rows: completion.rows.iter().map(|(subject, rows)| (subject.to_string(), *rows)).collect(),
+        rows: named.into_iter().flatten().map(|(subject, rows)| (subject.to_string(), *rows)).collect(),
+        counts,
         result_rows: completion.result_rows,
         bytes: completion.bytes,
         ended_us: completion.ended_us,

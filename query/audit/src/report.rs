@@ -10,7 +10,7 @@ use crate::audit::Audit;
 use crate::entry::Outcome;
 use crate::error::AuditError;
 use crate::file;
-use crate::record::{Asked, Counted, Record, ScopeRecord, VouchedFor};
+use crate::record::{Asked, Counted, IntentRecord, Record, ScopeRecord, VouchedFor};
 
 /// Most accesses on one page.
 pub const PAGE_MAX: usize = 200;
@@ -140,7 +140,7 @@ impl Audit {
         let name = subject.to_string();
         let (records, newest, missing) = {
             let index = self.index.read();
-            let Some(trail) = index.trails.get(name.as_str()) else {
+            let Some(trail) = index.trail(&name) else {
                 return Ok(Report { lost: self.lost(), ..Report::default() });
             };
             let skipped = usize::try_from(page.after).unwrap_or(usize::MAX).min(trail.records.len());
@@ -150,15 +150,14 @@ impl Audit {
             (records, trail.newest, trail.missing.clone())
         };
         let shown = records.len().min(page.limit.clamp(1, PAGE_MAX));
-        let (mut accesses, mut bytes, mut read_records) = (Vec::new(), 0, 0);
+        let (mut accesses, mut read_records) = (Vec::new(), 0);
+        let mut reading = Reading { audit: self, subject: &name, bytes: 0, base: None };
         for number in records.iter().take(shown) {
-            if bytes > PAGE_BYTES_MAX {
+            if reading.bytes > PAGE_BYTES_MAX {
                 break;
             }
-            let (access, read) = self.access(u64::from(*number), &name)?;
-            bytes += read;
+            accesses.extend(reading.access(u64::from(*number))?);
             read_records += 1;
-            accesses.extend(access);
         }
         let next = (read_records < records.len()).then_some(page.after + read_records as u64);
         Ok(Report { accesses, newest, missing, lost: self.lost(), next })
@@ -166,54 +165,6 @@ impl Audit {
 
     fn lost(&self) -> u64 {
         self.opened().lost.len() as u64
-    }
-
-    /// A subject's part of one record, and how many bytes were read for it.
-    fn access(&self, number: u64, subject: &str) -> Result<(Option<Access>, u64), AuditError> {
-        let Some(entry) = self.index.read().entry(number).copied() else { return Ok((None, 0)) };
-        let (record, mut bytes) = self.record(number)?;
-        let mut access = match record {
-            Some(Record::Intent(intent)) => {
-                let in_scope =
-                    intent.scope.iter().find_map(|scope| Some((find(&scope.subjects, subject)?, scope)));
-                match in_scope {
-                    Some((running, scope)) => Access {
-                        repeat_until_us: intent.repeat_until_us,
-                        ..of_scope(running, scope, intent.asked, intent.started_us)
-                    },
-                    None => match find(&intent.withheld, subject) {
-                        Some(running) => of_refused(running, WITHHELD, intent.asked, intent.started_us),
-                        None => return Ok((None, bytes)),
-                    },
-                }
-            }
-            Some(Record::Refused(refused)) => match find(&refused.subjects, subject) {
-                Some(running) => of_refused(running, &refused.reason, refused.asked, refused.at_us),
-                None => return Ok((None, bytes)),
-            },
-            _ => return Ok((None, bytes)),
-        };
-        access.log_index = entry.log_index;
-        if let (Seen::AssumeAllWasRead, Some(completion)) = (access.outcome, entry.completion) {
-            bytes += self.fill_in(&mut access, u64::from(completion), subject)?;
-        }
-        Ok((Some(access), bytes))
-    }
-
-    /// Adds what the completion says about the subject.
-    fn fill_in(&self, access: &mut Access, completion: u64, subject: &str) -> Result<u64, AuditError> {
-        let log_index = self.index.read().entry(completion).and_then(|entry| entry.log_index);
-        let (record, bytes) = self.record(completion)?;
-        if let Some(Record::Completion(completion)) = record
-            && let Some(outcome) = Outcome::parse(&completion.outcome)
-        {
-            access.outcome = outcome.into();
-            access.rows = Some(find(&completion.rows, subject).unwrap_or(0));
-            access.repeats = Some(completion.repeats.unwrap_or(1));
-            access.ended_us = Some(completion.ended_us);
-            access.result_index = log_index;
-        }
-        Ok(bytes)
     }
 
     /// Reads one record from disk.
@@ -230,6 +181,108 @@ impl Audit {
     }
 }
 
+/// Reads a subject's parts of records, one after the other.
+struct Reading<'a> {
+    audit: &'a Audit,
+    subject: &'a str,
+    /// How many bytes were read.
+    bytes: u64,
+    /// The record that the last reference led to, and the subject's place in it: the next one often leads there too.
+    base: Option<(u64, Option<Standing>)>,
+}
+
+/// Where somebody stands in the scope of an intent.
+#[derive(Clone)]
+struct Standing {
+    number: u64,
+    place: usize,
+    /// Without the people.
+    scope: ScopeRecord,
+}
+
+impl Standing {
+    fn of(scope: &[ScopeRecord], subject: &str) -> Option<Standing> {
+        let mut first = 0;
+        for part in scope {
+            if let Some(at) = part.subjects.iter().position(|(name, _)| name == subject) {
+                let scope = ScopeRecord { subjects: Vec::new(), signals: part.signals.clone(), ..*part };
+                return Some(Standing { number: part.subjects[at].1, place: first + at, scope });
+            }
+            first += part.subjects.len();
+        }
+        None
+    }
+}
+
+impl Reading<'_> {
+    fn record(&mut self, number: u64) -> Result<Option<Record>, AuditError> {
+        let (record, bytes) = self.audit.record(number)?;
+        self.bytes += bytes;
+        Ok(record)
+    }
+
+    /// Where the subject stands in an intent's scope, or in that of the intent it refers to.
+    fn standing(&mut self, intent: &IntentRecord) -> Result<Option<Standing>, AuditError> {
+        let Some(like) = &intent.like else { return Ok(Standing::of(&intent.scope, self.subject)) };
+        let known = self.base.take().filter(|(record, _)| *record == like.record);
+        let base = match known {
+            Some((_, base)) => base,
+            None => match self.record(like.record)? {
+                Some(Record::Intent(base)) => Standing::of(&base.scope, self.subject),
+                _ => None,
+            },
+        };
+        self.base = Some((like.record, base.clone()));
+        Ok(base.map(|base| Standing { number: like.number(base.place, base.number), ..base }))
+    }
+
+    /// A subject's part of one record.
+    fn access(&mut self, number: u64) -> Result<Option<Access>, AuditError> {
+        let Some(entry) = self.audit.index.read().entry(number).copied() else { return Ok(None) };
+        let (mut access, place) = match self.record(number)? {
+            Some(Record::Intent(intent)) => match self.standing(&intent)? {
+                Some(standing) => {
+                    let access = of_scope(standing.number, standing.scope, intent.asked, intent.started_us);
+                    (Access { repeat_until_us: intent.repeat_until_us, ..access }, standing.place)
+                }
+                None => match find(&intent.withheld, self.subject) {
+                    Some(running) => (of_refused(running, WITHHELD, intent.asked, intent.started_us), 0),
+                    None => return Ok(None),
+                },
+            },
+            Some(Record::Refused(refused)) => match find(&refused.subjects, self.subject) {
+                Some(running) => (of_refused(running, &refused.reason, refused.asked, refused.at_us), 0),
+                None => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
+        access.log_index = entry.log_index;
+        if let (Seen::AssumeAllWasRead, Some(completion)) = (access.outcome, entry.completion) {
+            self.fill_in(&mut access, u64::from(completion), place)?;
+        }
+        Ok(Some(access))
+    }
+
+    /// Adds what the completion says about the subject, who stands at this place of the intent.
+    fn fill_in(&mut self, access: &mut Access, completion: u64, place: usize) -> Result<(), AuditError> {
+        let log_index = self.audit.index.read().entry(completion).and_then(|entry| entry.log_index);
+        if let Some(Record::Completion(completion)) = self.record(completion)?
+            && let Some(outcome) = Outcome::parse(&completion.outcome)
+        {
+            let rows = match &completion.counts {
+                Some(counts) => counts.get(place).copied(),
+                None => find(&completion.rows, self.subject),
+            };
+            access.outcome = outcome.into();
+            access.rows = Some(rows.unwrap_or(0));
+            access.repeats = Some(completion.repeats.unwrap_or(1));
+            access.ended_us = Some(completion.ended_us);
+            access.result_index = log_index;
+        }
+        Ok(())
+    }
+}
+
 fn find(counted: &[Counted], subject: &str) -> Option<u64> {
     counted.iter().find(|(name, _)| name == subject).map(|(_, count)| *count)
 }
@@ -238,9 +291,9 @@ fn known_purpose(purpose: String) -> String {
     if schemas_consent::terms::is_purpose(&purpose) { purpose } else { UNRECOGNISED.to_owned() }
 }
 
-fn of_scope(number: u64, scope: &ScopeRecord, asked: Asked, started_us: i64) -> Access {
+fn of_scope(number: u64, scope: ScopeRecord, asked: Asked, started_us: i64) -> Access {
     Access {
-        signals: scope.signals.clone(),
+        signals: scope.signals,
         from_us: scope.from_us,
         to_us: scope.to_us,
         ..blank(number, asked, started_us)

@@ -9,9 +9,9 @@ use crate::record::{Asked, Record, RefusedRecord};
 fn groups_read_back() {
     let dir = tempfile::TempDir::new().unwrap();
     let items = vec![
-        Item::Record { number: 0, log_size: 3, salt: [7; 32], body: b"one".to_vec() },
+        Item::Record { number: 0, log_size: 3, salt: [7; 32], body: b"one".to_vec(), refers: false },
         Item::Link { number: 0, log_index: 3 },
-        Item::Record { number: 1, log_size: 4, salt: [8; 32], body: Vec::new() },
+        Item::Record { number: 1, log_size: 4, salt: [8; 32], body: Vec::new(), refers: true },
     ];
     let (mut files, _) = Files::open(dir.path(), 1 << 20, |_, _| Ok(())).unwrap();
     let places = files.append(&items).unwrap();
@@ -66,5 +66,6 @@ fn skipped_numbers_show() {
         let record = Record::Refused(RefusedRecord { asked, subjects, reason: String::new(), at_us: 0 });
         index.add(&record, Place { file: 1, offset: 0, bytes: 0 }).unwrap();
     }
-    assert_eq!((index.trails["s"].newest, index.trails["s"].missing.clone()), (5, vec![(3, 4)]));
+    let trail = index.trail("s").unwrap();
+    assert_eq!((trail.newest, trail.missing.clone()), (5, vec![(3, 4)]));
 }
