@@ -109,19 +109,27 @@ impl Labels {
         let rows = numbers.iter().zip(0_u32..).map(|(number, row)| (*number, row)).collect();
         let registry = Registry::builtin();
         let last = registry.all().iter().map(|signal| signal.id).max().unwrap_or(0);
+        // Without nulls, which would cost every row of a column a look: a signal nobody knows has no name, see `Self::signal`.
         let of = |id: u32| registry.by_id(id);
         Self {
             subjects,
             devices: StringViewArray::from_iter_values(devices),
             device_rows: rows,
-            signals: StringViewArray::from_iter(
-                (0..=last).map(|id| of(id).map(|signal| signal.name.to_string())),
+            signals: StringViewArray::from_iter_values(
+                (0..=last).map(|id| of(id).map_or("", |signal| signal.name.as_str())),
             ),
-            units: StringViewArray::from_iter(
-                (0..=last).map(|id| of(id).map(|signal| signal.unit.to_string())),
+            units: StringViewArray::from_iter_values(
+                (0..=last).map(|id| of(id).map_or("", |signal| signal.unit.as_str())),
             ),
             warrant: Arc::clone(warrant),
         }
+    }
+
+    /// The row of a signal among `signals` and `units`.
+    fn signal(&self, run: &Run) -> Option<u32> {
+        let row = usize::from(run.signal);
+        let is_known = row < self.signals.len() && !self.signals.value(row).is_empty();
+        is_known.then_some(u32::from(run.signal))
     }
 }
 
@@ -178,8 +186,8 @@ impl Builder<'_> {
             Column::Device => {
                 self.label(&self.labels.devices, |run| self.labels.device_rows.get(&run.device).copied())
             }
-            Column::Signal => self.label(&self.labels.signals, |run| Some(u32::from(run.signal))),
-            Column::Unit => self.label(&self.labels.units, |run| Some(u32::from(run.signal))),
+            Column::Signal => self.label(&self.labels.signals, |run| self.labels.signal(run)),
+            Column::Unit => self.label(&self.labels.units, |run| self.labels.signal(run)),
             Column::Ts => self.times(),
             Column::Value => match self.kind {
                 FileKind::Scalar => self.scalar_values(),
