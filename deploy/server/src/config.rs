@@ -252,6 +252,8 @@ pub(crate) struct QueryConfig {
     pub(crate) concurrent_max: u64,
     /// Queries at once of one party.
     pub(crate) per_principal_max: u64,
+    /// Manifests of answers kept to be fetched, the newest; older ones are removed.
+    pub(crate) manifests_max: u64,
     /// Requests per second of one address that come with a token, ten times as many at once; 0 = no limit.
     pub(crate) address_requests_per_second: u32,
     /// Requests per second of one party, ten times as many at once; 0 = no limit.
@@ -363,6 +365,7 @@ impl Default for QueryConfig {
             rows_max: 50_000_000,
             concurrent_max: 128,
             per_principal_max: 8,
+            manifests_max: query_engine::manifest::MANIFESTS_MAX_DEFAULT as u64,
             address_requests_per_second: rates.address,
             party_requests_per_second: rates.party,
             address_refused_per_second: rates.refused,
@@ -524,6 +527,7 @@ impl Config {
             ("query.memory_bytes_max", self.query.memory_bytes_max, 1 << 24, 1 << 40),
             ("query.query_memory_bytes_max", self.query.query_memory_bytes_max, 1 << 24, 1 << 40),
             ("query.per_principal_max", self.query.per_principal_max, 1, 10_000),
+            ("query.manifests_max", self.query.manifests_max, 1, 10_000_000),
             ("query.timeout_seconds", self.query.timeout_seconds, 1, 86_400),
             ("query.rows_max", self.query.rows_max, 1, u64::MAX),
             ("query.concurrent_max", self.query.concurrent_max, 1, 10_000),

@@ -12,7 +12,7 @@
 //! | `walk`, `bounded` | the last look at a plan, and look-outs in what may work long |
 //! | `shown` | `EXPLAIN`: a plan over empty tables, as text |
 //! | [`running`], `record` | the stream, and its two records in the audit |
-//! | [`manifest`] | what an answer was made of: signed, kept, proved |
+//! | [`manifest`], `shelf` | what an answer was made of: signed, kept, proved; the newest of a folder's files |
 //!
 //! Absent on purpose: any way to reach a row without a [`query_consents::Warrant`]; EXPLAIN ANALYZE; settings; files
 //! or functions outside a closed list; raw tables registered with the planner.
@@ -37,6 +37,7 @@ mod rollup;
 pub mod running;
 mod scan;
 mod session;
+mod shelf;
 mod shown;
 pub mod tables;
 mod turns;

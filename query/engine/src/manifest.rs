@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The form and the checks are `schemas_evidence::answer`; what may stand in it, and what not, is written there. Not kept: the
-//! text of the statement, which may hold what the audit takes care to leave out.
+//! text of the statement, which may hold what the audit takes care to leave out. The newest are kept, as many as the operator
+//! says; what was fetched stays good for ever.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -24,8 +25,11 @@ use schemas_identity::{Did, SecretKey};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::shelf::{PARTIAL, Shelf};
 use crate::tables::Sources;
 
+/// Manifests kept, and first answers, if the operator says nothing.
+pub const MANIFESTS_MAX_DEFAULT: usize = 100_000;
 /// Length of a manifest id, hex digits.
 pub const ID_DIGITS: usize = 32;
 /// Context of the names under which first answers are found.
@@ -110,7 +114,8 @@ struct First {
 
 /// Signs manifests, keeps them on disk, and adds proofs.
 pub struct Manifests {
-    dir: PathBuf,
+    kept: Shelf,
+    first: Shelf,
     ledger: Arc<dyn Ledger>,
     audit: Arc<Audit>,
     key: SecretKey,
@@ -118,24 +123,27 @@ pub struct Manifests {
 
 impl std::fmt::Debug for Manifests {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Manifests").field("dir", &self.dir).finish_non_exhaustive()
+        f.debug_struct("Manifests").field("dir", &self.kept.dir()).finish_non_exhaustive()
     }
 }
 
 impl Manifests {
-    /// A store in `dir`, which is made if missing. `key` is the key that signs the log's checkpoints.
+    /// A store in `dir`, which is made if missing, of the newest `manifests_max` manifests and as many first answers. `key` is
+    /// the key that signs the log's checkpoints.
     ///
     /// # Errors
-    /// `Io` if the folder cannot be made.
+    /// `Io` if the folder cannot be made or read.
     pub fn open(
         dir: impl Into<PathBuf>,
+        manifests_max: usize,
         ledger: Arc<dyn Ledger>,
         audit: Arc<Audit>,
         key: SecretKey,
     ) -> Result<Self, ManifestError> {
         let dir = dir.into();
-        fs::create_dir_all(dir.join("first"))?;
-        Ok(Self { dir, ledger, audit, key })
+        let kept = Shelf::open(dir.clone(), manifests_max)?;
+        let first = Shelf::open(dir.join("first"), manifests_max)?;
+        Ok(Self { kept, first, ledger, audit, key })
     }
 
     /// Signs and keeps the manifest of an answer with these bytes, durably.
@@ -143,7 +151,7 @@ impl Manifests {
     /// # Errors
     /// If log or audit cannot be read, or it could not be written; `NotFound` for an id that is none.
     pub fn keep(&self, answer: QueryManifest, result: AnswerBytes) -> Result<(), ManifestError> {
-        let path = self.path(&answer.id)?;
+        let name = name_of(&answer.id)?;
         let rerun = self.rerun(&answer)?;
         let mut manifest = AnswerManifest {
             v: 1,
@@ -171,7 +179,8 @@ impl Manifests {
         };
         manifest.sign(&self.key)?;
         let kept = Kept { entries: answer.sources.entries, manifest };
-        write_whole(&path, &serde_json::to_vec_pretty(&kept)?)
+        write_whole(&self.kept.path(&name), &serde_json::to_vec_pretty(&kept)?)?;
+        Ok(self.kept.put(name)?)
     }
 
     /// Gives a manifest, with its proofs, to the one it belongs to.
@@ -179,7 +188,8 @@ impl Manifests {
     /// # Errors
     /// `NotFound` if there is none of that id for this principal.
     pub fn get(&self, id: &str, principal: &Did) -> Result<AnswerManifest, ManifestError> {
-        let bytes = read_whole(&self.path(id)?, ANSWER_BYTES_MAX as u64)?.ok_or(ManifestError::NotFound)?;
+        let bytes = read_whole(&self.kept.path(&name_of(id)?), ANSWER_BYTES_MAX as u64)?
+            .ok_or(ManifestError::NotFound)?;
         let Kept { mut entries, mut manifest } = serde_json::from_slice(&bytes)?;
         if manifest.principal != *principal {
             return Err(ManifestError::NotFound);
@@ -193,7 +203,8 @@ impl Manifests {
 
     /// What changed since the first answer to the same question; this is noted as the first if there is none.
     fn rerun(&self, answer: &QueryManifest) -> Result<Option<Rerun>, ManifestError> {
-        let path = self.dir.join("first").join(question(answer)?);
+        let name = question(answer)?;
+        let path = self.first.path(&name);
         if let Some(bytes) = read_whole(&path, FIRST_BYTES_MAX)? {
             if !answer.is_of_past {
                 return Ok(None);
@@ -211,7 +222,10 @@ impl Manifests {
         let note = serde_json::to_vec(&First { id: answer.id.clone(), record: answer.record })?;
         match OpenOptions::new().write(true).create_new(true).open(&path) {
             // Not synced: without it a later answer says nothing of an earlier one, and that is all.
-            Ok(mut file) => file.write_all(&note)?,
+            Ok(mut file) => {
+                file.write_all(&note)?;
+                self.first.put(name)?;
+            }
             // Somebody else's answer to the same question came first by a moment.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error.into()),
@@ -253,12 +267,13 @@ impl Manifests {
         };
         Ok(AnswerProof { checkpoint, consistency, entries })
     }
+}
 
-    fn path(&self, id: &str) -> Result<PathBuf, ManifestError> {
-        let well_formed =
-            id.len() == ID_DIGITS && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        if well_formed { Ok(self.dir.join(format!("{id}.json"))) } else { Err(ManifestError::NotFound) }
-    }
+/// The file of a manifest, if that is an id.
+fn name_of(id: &str) -> Result<String, ManifestError> {
+    let well_formed =
+        id.len() == ID_DIGITS && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if well_formed { Ok(format!("{id}.json")) } else { Err(ManifestError::NotFound) }
 }
 
 /// A manifest and the log indices to prove with it.
@@ -288,7 +303,7 @@ fn read_whole(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, ManifestEr
 }
 
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ManifestError> {
-    let partial = path.with_extension("partial");
+    let partial = path.with_extension(PARTIAL);
     let mut file = File::create(&partial)?;
     file.write_all(bytes)?;
     file.sync_all()?;

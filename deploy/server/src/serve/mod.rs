@@ -274,6 +274,7 @@ fn open_query_side(
     // The log vouches for answers as for its checkpoints: with one key, which every policy has already.
     let manifests = Manifests::open(
         data.folder("audit").join("manifests"),
+        usize::try_from(config.query.manifests_max)?,
         ledger.clone(),
         audit.clone(),
         data.key("log")?,

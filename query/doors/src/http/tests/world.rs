@@ -147,7 +147,8 @@ impl World {
         let tokens = Tokens::open(&dir.path().join("tokens"), ORIGIN, consents.clone(), NOW_S).unwrap();
         let log: Arc<dyn Ledger> = ledger.clone();
         let key = MemoryLedger::test_key();
-        let manifests = Manifests::open(dir.path().join("manifests"), log, Arc::clone(&audit), key).unwrap();
+        let manifests =
+            Manifests::open(dir.path().join("manifests"), 100, log, Arc::clone(&audit), key).unwrap();
         // Tests ask as fast as they can; those about limits say which.
         let no_limits = Rates { address: 0, party: 0, refused: 0 };
         let state = DoorState {
