@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use schemas_evidence::entry::{Entry as LogEntry, commitment};
@@ -107,6 +108,8 @@ pub struct Audit {
     writer: Mutex<Writer>,
     opened: Opened,
     cohorts: Mutex<Cohorts>,
+    /// The file that the next group will be in; whoever leads keeps it true.
+    file: AtomicU32,
     pub(crate) polls: Polls,
     /// Held as long as the audit lives.
     _lock: File,
@@ -174,6 +177,7 @@ impl Audit {
         if !opened.lost.is_empty() {
             tracing::error!(lost = opened.lost.len(), "the log has queries whose audit records are gone");
         }
+        let file = AtomicU32::new(writer.files.next_file());
         Ok(Audit {
             dir,
             ledger,
@@ -183,6 +187,7 @@ impl Audit {
             writer: Mutex::new(writer),
             opened,
             cohorts: Mutex::default(),
+            file,
             polls: Polls::default(),
             _lock: lock,
         })
@@ -266,8 +271,8 @@ impl Audit {
                 continue;
             }
             queue.is_led = true;
-            let (drafts, slots): (Vec<_>, Vec<_>) =
-                take_group(&mut queue.waiting, GROUP_BYTES_TARGET).into_iter().unzip();
+            let room = (GROUP_BYTES_TARGET, self.file.load(Ordering::Acquire));
+            let (drafts, slots): (Vec<_>, Vec<_>) = take_group(&mut queue.waiting, room).into_iter().unzip();
             drop(queue);
             let results = self.write(drafts);
             for (slot, result) in slots.iter().zip(results) {
@@ -309,13 +314,24 @@ impl Audit {
             }
         }
         drop(index);
-        for cohort in records.filter(|ready| !ready.record.refers()).filter_map(|ready| ready.cohort.as_ref())
-        {
-            self.cohorts.lock().add(Arc::clone(cohort));
-        }
+        self.file.store(writer.files.next_file(), Ordering::Release);
+        self.remember(records);
         let entries = prepared.iter().flatten().map(|ready| (ready.number, ready.entry.clone())).collect();
         let logged = writer.log(self.ledger.as_ref(), entries);
         self.settle(&mut writer, drafts, prepared, logged, asked)
+    }
+
+    /// Takes note of whom these records name, for later ones to refer to.
+    fn remember<'r>(&self, records: impl Iterator<Item = &'r Ready>) {
+        let mut cohorts = self.cohorts.lock();
+        for ready in records {
+            let (Record::Intent(intent), Some(cohort)) = (&ready.record, &ready.cohort) else { continue };
+            match &intent.like {
+                None => cohorts.add(Arc::clone(cohort)),
+                Some(like) if cohort.is_worn(like) => cohorts.forget(like.record),
+                Some(_) => {}
+            }
+        }
     }
 
     fn link(&self, logged: &[(u64, u64)]) {
@@ -423,7 +439,7 @@ impl<'i> Running<'i> {
     fn like(&mut self, cohort: &Cohort, file: u32) -> Option<Like> {
         let base = self.index.base(cohort.record, file).filter(|_| cohort.file == file)?;
         let next: Vec<u64> = base.trails.iter().map(|trail| self.peek(*trail)).collect();
-        let like = base.like(cohort.record, &next)?;
+        let like = base.like(cohort.record, &next);
         base.trails.iter().for_each(|trail| self.give(*trail));
         Some(like)
     }
@@ -531,10 +547,14 @@ fn bounded(subjects: usize) -> Result<(), AuditError> {
 
 /// Takes what makes one group: the oldest, whatever its size, and as much as fits of the others, first those for whom rows
 /// wait, small before large. So nobody is passed over, and a record of one person does not wait for a hundred of thousands;
-/// after a revocation the ends of all it stopped are many and long.
-fn take_group(waiting: &mut VecDeque<(Draft, Arc<Slot>)>, bytes_target: usize) -> Vec<(Draft, Arc<Slot>)> {
+/// after a revocation the ends of all it stopped are many and long. `file` is the one the group goes to.
+fn take_group(
+    waiting: &mut VecDeque<(Draft, Arc<Slot>)>,
+    (bytes_target, file): (usize, u32),
+) -> Vec<(Draft, Arc<Slot>)> {
     let mut group: Vec<(Draft, Arc<Slot>)> = waiting.pop_front().into_iter().collect();
-    let rank = |(draft, _): &(Draft, Arc<Slot>)| (matches!(draft, Draft::Completion { .. }), estimate(draft));
+    let rank =
+        |(draft, _): &(Draft, Arc<Slot>)| (matches!(draft, Draft::Completion { .. }), estimate(draft, file));
     let mut ranked: Vec<((bool, usize), usize)> = waiting.iter().map(rank).zip(0..).collect();
     ranked.sort_unstable();
     let mut room = bytes_target;
@@ -551,17 +571,18 @@ fn take_group(waiting: &mut VecDeque<(Draft, Arc<Slot>)>, bytes_target: usize) -
     group
 }
 
-fn estimate(draft: &Draft) -> usize {
-    let subjects = match draft {
-        Draft::Intent { intent, cohort: Some(_), .. } => intent.withheld.len(),
-        Draft::Intent { intent, .. } => intent.scope.len() + intent.withheld.len(),
-        Draft::Refused(refused) => refused.subjects.len(),
-        Draft::Completion { completion, cohort: Some(_), .. } => {
-            return RECORD_BYTES + COUNT_BYTES * completion.rows.len();
+/// Roughly how many bytes its record has, and not far below: groups are held in memory.
+fn estimate(draft: &Draft, file: u32) -> usize {
+    let (named, counted) = match draft {
+        Draft::Intent { intent, cohort: Some(cohort), .. } if cohort.file == file => {
+            (intent.withheld.len(), cohort.len())
         }
-        Draft::Completion { completion, .. } => completion.rows.len(),
+        Draft::Intent { intent, .. } => (intent.scope.len() + intent.withheld.len(), 0),
+        Draft::Refused(refused) => (refused.subjects.len(), 0),
+        Draft::Completion { completion, cohort: Some(_), .. } => (0, completion.rows.len()),
+        Draft::Completion { completion, .. } => (completion.rows.len(), 0),
     };
-    RECORD_BYTES + SUBJECT_BYTES * subjects
+    RECORD_BYTES + SUBJECT_BYTES * named + COUNT_BYTES * counted
 }
 
 fn never_started(draft: &Draft, number: u64) -> Option<Draft> {
@@ -598,6 +619,7 @@ mod tests {
     use schemas_identity::SecretKey;
 
     use super::*;
+    use crate::entry::Scope;
 
     fn draft(query: u64, people: u8) -> Draft {
         let rows = (0..people).map(|seed| (SecretKey::from_seed(&[seed; 32]).public().did(), 1)).collect();
@@ -628,10 +650,10 @@ mod tests {
         let mut waiting: VecDeque<(Draft, Arc<Slot>)> =
             (0..5).map(|query| (draft(query, 40), Arc::default())).collect();
         waiting.push_back((refused(3), Arc::default()));
-        let target = estimate(&draft(0, 40)) + estimate(&refused(3));
+        let target = estimate(&draft(0, 40), 1) + estimate(&refused(3), 1);
         let (mut oldest, mut groups) = (0, 0);
         while !waiting.is_empty() {
-            let group = take_group(&mut waiting, target);
+            let group = take_group(&mut waiting, (target, 1));
             let queries: Vec<u64> = group
                 .iter()
                 .filter_map(|(draft, _)| match draft {
@@ -647,5 +669,38 @@ mod tests {
             groups += 1;
         }
         assert_eq!((oldest, groups), (5, 3));
+    }
+
+    /// Guarantee: an intent whose people would have to be named again, in a new file, is not taken for a small one: a hundred of
+    /// them at once would make a group that is too large to be read.
+    #[test]
+    fn people_of_another_file_count_by_name() {
+        let mut subjects: Vec<Did> =
+            (0..40_u8).map(|seed| SecretKey::from_seed(&[seed; 32]).public().did()).collect();
+        subjects.sort_unstable();
+        let of = |subject: &Did| Scope {
+            subject: *subject,
+            signals: schemas_signals::SignalSet::EMPTY,
+            from_us: 0,
+            to_us: 1,
+        };
+        let intent = Intent {
+            recipient: subjects[0],
+            voucher: None,
+            token_id: String::new(),
+            purpose: String::new(),
+            study: None,
+            sql: String::new(),
+            scope: subjects.iter().map(of).collect(),
+            withheld: Vec::new(),
+            epoch: 1,
+            log_size: 0,
+            started_us: 0,
+        };
+        let cohort = Cohort::of(&intent, 0, 1).map(Arc::new);
+        let draft = |cohort| Draft::Intent { intent: intent.clone(), repeat_until_us: None, cohort };
+        let named = estimate(&draft(None), 1);
+        assert_eq!(estimate(&draft(cohort.clone()), 2), named);
+        assert!(named - estimate(&draft(cohort), 1) > 40 * 80);
     }
 }

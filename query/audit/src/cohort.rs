@@ -18,8 +18,9 @@ pub(crate) const PEOPLE_MIN: usize = 16;
 /// Most scopes remembered, and most people in all of them; beyond, those asked for longest ago are named again.
 const COHORTS_MAX: usize = 64;
 const COHORTS_PEOPLE_MAX: usize = 1_000_000;
-/// A reference with more numbers of its own than one in so many people is no gain.
-const OTHER_ONE_IN: usize = 4;
+/// Fewer counts than one in so many people are better named; and a reference that spells out more numbers than that is the last
+/// one of its kind.
+const FEW_ONE_IN: usize = 4;
 
 /// A scope whose people stand in an intent on record.
 #[derive(Debug)]
@@ -46,10 +47,20 @@ impl Cohort {
         })
     }
 
+    /// How many people.
+    pub(crate) fn len(&self) -> usize {
+        self.scope.len()
+    }
+
+    /// Whether a reference to it spells out so many numbers that naming the people is as good.
+    pub(crate) fn is_worn(&self, like: &Like) -> bool {
+        like.other.len() * FEW_ONE_IN > self.len()
+    }
+
     /// Counts by place, without zeros at the end; `None` if few have any, who are better named. All of `rows` must be in the
     /// scope.
     pub(crate) fn counts(&self, rows: &BTreeMap<Did, u64>) -> Option<Vec<u64>> {
-        if rows.len() * OTHER_ONE_IN < self.scope.len() {
+        if rows.len() * FEW_ONE_IN < self.scope.len() {
             return None;
         }
         let mut counts = vec![0; self.scope.len()];
@@ -81,6 +92,11 @@ impl Cohorts {
         Some(cohort)
     }
 
+    /// Has the people of a record named anew the next time they are asked for.
+    pub(crate) fn forget(&mut self, record: u64) {
+        self.known.retain(|known| known.record != record);
+    }
+
     /// Takes one in, in place of an older one of the same scope.
     pub(crate) fn add(&mut self, cohort: Arc<Cohort>) {
         self.known.retain(|known| known.scope != cohort.scope);
@@ -103,16 +119,16 @@ pub(crate) struct Base {
 }
 
 impl Base {
-    /// A reference to the base for people whose next running numbers are these, by place; `None` if naming them is better.
-    pub(crate) fn like(&self, record: u64, next: &[u64]) -> Option<Like> {
+    /// A reference to the base for people whose next running numbers are these, by place.
+    pub(crate) fn like(&self, record: u64, next: &[u64]) -> Like {
         let added = || next.iter().zip(&self.numbers).map(|(next, number)| next.wrapping_sub(*number));
         let plus = most_common(added());
-        let other: Vec<(u32, u64)> = (0..)
+        let other = (0..)
             .zip(added().zip(next))
             .filter(|(_, (added, _))| *added != plus)
             .map(|(place, (_, next))| (place, *next))
             .collect();
-        (other.len() * OTHER_ONE_IN <= next.len()).then_some(Like { record, plus, other })
+        Like { record, plus, other }
     }
 }
 
