@@ -41,6 +41,23 @@ pub(crate) struct Asked {
     pub(crate) epoch: u64,
 }
 
+#[cfg(test)]
+impl Asked {
+    /// Of nobody, about nothing.
+    pub(crate) fn blank() -> Asked {
+        Asked {
+            recipient: String::new(),
+            vouched: None,
+            token: String::new(),
+            purpose: String::new(),
+            study: None,
+            sql: String::new(),
+            sql_hash: String::new(),
+            epoch: 0,
+        }
+    }
+}
+
 /// A recipient without a key: who vouched for them, and as what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VouchedFor {

@@ -230,16 +230,7 @@ fn drifted_people_are_named_anew() {
 /// Guarantee: a reference to people who are not named in the file is an error, not a record of nobody.
 #[test]
 fn a_reference_to_nothing_is_an_error() {
-    let asked = Asked {
-        recipient: String::new(),
-        vouched: None,
-        token: String::new(),
-        purpose: String::new(),
-        study: None,
-        sql: String::new(),
-        sql_hash: String::new(),
-        epoch: 0,
-    };
+    let asked = Asked::blank();
     let named = |scope, like| {
         Record::Intent(IntentRecord {
             asked: asked.clone(),

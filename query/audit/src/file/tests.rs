@@ -52,16 +52,7 @@ fn hostile_bytes() {
 fn skipped_numbers_show() {
     let mut index = Index::default();
     for running in [1, 2, 5] {
-        let asked = Asked {
-            recipient: String::new(),
-            vouched: None,
-            token: String::new(),
-            purpose: String::new(),
-            study: None,
-            sql: String::new(),
-            sql_hash: String::new(),
-            epoch: 0,
-        };
+        let asked = Asked::blank();
         let subjects = vec![("s".to_owned(), running)];
         let record = Record::Refused(RefusedRecord { asked, subjects, reason: String::new(), at_us: 0 });
         index.add(&record, Place { file: 1, offset: 0, bytes: 0 }).unwrap();
