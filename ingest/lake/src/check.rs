@@ -13,11 +13,11 @@ use arrow::datatypes::SchemaRef;
 use schemas_evidence::{BatchManifest, Blake3Frames, FileKind, FileRef, Hash32, frame_leaf, merkle};
 use schemas_signals::columns;
 
-use crate::LakeError;
 use crate::find::block_roots;
 use crate::frames::BLOCK_LEAVES;
 use crate::layout::{Layout, Take};
 use crate::stored::Stored;
+use crate::{LakeError, bounds};
 
 /// Most leaves whose frames and rows are held in memory at a time; a multiple of a block.
 const LEAVES_AT_ONCE: u32 = 16_384;
@@ -55,6 +55,12 @@ impl Claim<'_> {
     }
 
     fn check(&self, pause: &Pause<'_>) -> Result<(), Failure> {
+        for file in self.files {
+            pause()?;
+            if let Some(problem) = bounds::problem(self.directory, file)? {
+                return Err(Failure::Problem(format!("{}: {problem}", file.name)));
+            }
+        }
         let stored = Stored::new(self.directory, self.id, self.files)?;
         let starts = self.starts().ok_or("more frames than a set can have")?;
         let total = starts.last().copied().unwrap_or(0);

@@ -37,11 +37,20 @@ impl Scratch {
     }
 }
 
+/// Where a column's lowest and highest number are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    Nowhere,
+    /// For the chunk: whether all its numbers are one, which then need not be read.
+    OfChunk,
+    /// For each page, too: readers prune by it.
+    OfPages,
+}
+
 /// A column chunk that is being written.
 pub(crate) struct Column {
     descr: ColumnDescPtr,
-    /// Whether readers prune by it, so that pages and the chunk tell their bounds.
-    prunes: bool,
+    told: Told,
     /// Levels of a page: numbers, and places without one. A list is never divided.
     page_levels: usize,
     open: Open,
@@ -85,11 +94,11 @@ struct Found {
 }
 
 impl Column {
-    pub(crate) fn new(descr: ColumnDescPtr, prunes: bool, page_levels: usize) -> Column {
+    pub(crate) fn new(descr: ColumnDescPtr, told: Told, page_levels: usize) -> Column {
         let index = ColumnIndexBuilder::new(descr.physical_type());
         let (chunk, offsets) = (TrackedWrite::new(Vec::new()), OffsetIndexBuilder::new());
         let (page_levels, open, found) = (page_levels.max(1), Open::default(), Found::default());
-        Column { descr, prunes, page_levels, open, chunk, offsets, index, found }
+        Column { descr, told, page_levels, open, chunk, offsets, index, found }
     }
 
     /// Bytes so far: of encoded pages, and of the numbers of the one that grows.
@@ -100,10 +109,10 @@ impl Column {
 
     /// Adds rows.
     pub(crate) fn write(&mut self, rows: &ArrayRef, scratch: &mut Scratch) -> Result<(), LakeError> {
-        let present = self.descr.max_def_level();
+        let (present, is_told) = (self.descr.max_def_level(), self.told != Told::Nowhere);
         if let Some(lists) = rows.as_list_opt::<i32>() {
             for row in 0..lists.len() {
-                self.open.push_list(lists.is_valid(row).then(|| lists.value(row)), present, self.prunes)?;
+                self.open.push_list(lists.is_valid(row).then(|| lists.value(row)), present, is_told)?;
                 self.end_full_page(scratch)?;
             }
             return Ok(());
@@ -111,7 +120,7 @@ impl Column {
         let mut first = 0;
         while first < rows.len() {
             let count = (self.page_levels - self.open.levels).min(rows.len() - first);
-            self.open.push(&rows.slice(first, count), present, self.prunes)?;
+            self.open.push(&rows.slice(first, count), present, is_told)?;
             first += count;
             self.end_full_page(scratch)?;
         }
@@ -192,7 +201,7 @@ impl Column {
             .set_total_compressed_size(bytes as i64)
             .set_total_uncompressed_size(found.bytes_unpacked as i64)
             .set_data_page_offset(0);
-        if let Some((low, high)) = found.bounds.filter(|_| self.prunes) {
+        if let Some((low, high)) = found.bounds {
             let nulls = Some(found.nulls);
             metadata = metadata.set_statistics(match is_narrow {
                 true => Statistics::int32(Some(low as i32), Some(high as i32), None, nulls, false),
@@ -206,7 +215,7 @@ impl Column {
             rows_written: found.rows,
             metadata: metadata.build()?,
             bloom_filter: None,
-            column_index: if self.prunes { Some(self.index.build()?) } else { None },
+            column_index: if self.told == Told::OfPages { Some(self.index.build()?) } else { None },
             offset_index: Some(self.offsets.build()),
         };
         Ok((Bytes::from(self.chunk.into_inner()?), close))
@@ -228,14 +237,14 @@ impl Open {
     }
 
     /// One row of a list column. Nothing at all is level 0, a list of nothing level 1.
-    fn push_list(&mut self, list: Option<ArrayRef>, present: i16, prunes: bool) -> Result<(), LakeError> {
+    fn push_list(&mut self, list: Option<ArrayRef>, present: i16, is_told: bool) -> Result<(), LakeError> {
         self.rows += 1;
         self.repetitions.push(0, 1);
         let count = list.as_ref().map_or(0, |list| list.len());
         if let Some(list) = list.as_ref().filter(|_| count > 0) {
             self.repetitions.push(1, count - 1);
             self.definitions.push(present, count);
-            flat(list, &mut self.numbers, prunes)?;
+            flat(list, &mut self.numbers, is_told)?;
         } else {
             self.definitions.push(i16::from(list.is_some()), 1);
             self.nulls += 1;
@@ -245,7 +254,7 @@ impl Open {
     }
 
     /// Rows of a flat column.
-    fn push(&mut self, rows: &ArrayRef, present: i16, prunes: bool) -> Result<(), LakeError> {
+    fn push(&mut self, rows: &ArrayRef, present: i16, is_told: bool) -> Result<(), LakeError> {
         match rows.nulls().filter(|nulls| nulls.null_count() > 0) {
             None => self.definitions.push(present, rows.len()),
             Some(nulls) => {
@@ -261,21 +270,21 @@ impl Open {
         self.rows += rows.len();
         self.levels += rows.len();
         self.nulls += rows.null_count();
-        flat(rows, &mut self.numbers, prunes)
+        flat(rows, &mut self.numbers, is_told)
     }
 }
 
-/// Adds the numbers of an array that are there, and their bounds if `prunes`.
-fn flat(array: &ArrayRef, numbers: &mut Numbers, prunes: bool) -> Result<(), LakeError> {
+/// Adds the numbers of an array that are there, and their bounds if they are told.
+fn flat(array: &ArrayRef, numbers: &mut Numbers, is_told: bool) -> Result<(), LakeError> {
     let Numbers { narrow, wide, bounds } = numbers;
     let found = match array.data_type() {
-        DataType::UInt8 => add::<UInt8Type, _>(array, narrow, prunes, i32::from, i64::from),
-        DataType::UInt16 => add::<UInt16Type, _>(array, narrow, prunes, i32::from, i64::from),
-        DataType::UInt32 => add::<UInt32Type, _>(array, narrow, prunes, u32::cast_signed, i64::from),
-        DataType::Int32 => add::<Int32Type, _>(array, narrow, prunes, |number| number, i64::from),
-        DataType::Int64 => add::<Int64Type, _>(array, wide, prunes, |number| number, |number| number),
+        DataType::UInt8 => add::<UInt8Type, _>(array, narrow, is_told, i32::from, i64::from),
+        DataType::UInt16 => add::<UInt16Type, _>(array, narrow, is_told, i32::from, i64::from),
+        DataType::UInt32 => add::<UInt32Type, _>(array, narrow, is_told, u32::cast_signed, i64::from),
+        DataType::Int32 => add::<Int32Type, _>(array, narrow, is_told, |number| number, i64::from),
+        DataType::Int64 => add::<Int64Type, _>(array, wide, is_told, |number| number, |number| number),
         DataType::Timestamp(..) => {
-            add::<TimestampMicrosecondType, _>(array, wide, prunes, |number| number, |number| number)
+            add::<TimestampMicrosecondType, _>(array, wide, is_told, |number| number, |number| number)
         }
         other => return Err(LakeError::Arrow(ArrowError::NotYetImplemented(other.to_string()))),
     };
@@ -285,11 +294,11 @@ fn flat(array: &ArrayRef, numbers: &mut Numbers, prunes: bool) -> Result<(), Lak
     Ok(())
 }
 
-/// Gives the lowest and the highest number, if `prunes` and there is one.
+/// Gives the lowest and the highest number, if they are told and there is one.
 fn add<T: ArrowPrimitiveType, W: Whole>(
     array: &ArrayRef,
     into: &mut Vec<W>,
-    prunes: bool,
+    is_told: bool,
     store: impl Fn(T::Native) -> W,
     order: impl Fn(T::Native) -> i64,
 ) -> Option<(i64, i64)>
@@ -301,7 +310,7 @@ where
     let mut bounds = None;
     let mut run = |run: &[T::Native]| {
         into.extend(run.iter().map(|value| store(*value)));
-        if let Some((first, rest)) = run.split_first().filter(|_| prunes) {
+        if let Some((first, rest)) = run.split_first().filter(|_| is_told) {
             let (low, high) =
                 rest.iter().fold((*first, *first), |(low, high), value| (low.min(*value), high.max(*value)));
             bounds = Some(widened(bounds, order(low), order(high)));

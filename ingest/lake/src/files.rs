@@ -16,7 +16,7 @@ use parquet::schema::types::ColumnPath;
 use schemas_evidence::{FileKind, FileRef};
 
 use crate::LakeError;
-use crate::column::{Column, Scratch};
+use crate::column::{Column, Scratch, Told};
 use crate::disk::{Disk, NewFile};
 
 /// Rows of a row group of samples.
@@ -64,8 +64,23 @@ fn packed(kind: FileKind) -> &'static [&'static str] {
     }
 }
 
-/// Columns that a reader prunes by; only they have statistics.
+/// Columns that a reader prunes by.
 const PRUNED_BY: [&str; 5] = ["device", "signal", "ts", "ts_last", "leaf"];
+/// Columns of samples that are mostly the same all over a row group: it tells, and then they are not read.
+const CONSTANT: [&str; 3] = ["num", "den", "real"];
+
+/// Whether readers rely on what a file tells of this column.
+pub(crate) fn is_told(kind: FileKind, name: &str) -> bool {
+    told(kind, name) != Told::Nowhere
+}
+
+fn told(kind: FileKind, name: &str) -> Told {
+    match kind {
+        _ if PRUNED_BY.contains(&name) => Told::OfPages,
+        FileKind::Scalar if CONSTANT.contains(&name) => Told::OfChunk,
+        _ => Told::Nowhere,
+    }
+}
 
 /// For the columns that are not packed.
 fn properties(kind: FileKind) -> WriterProperties {
@@ -78,6 +93,11 @@ fn properties(kind: FileKind) -> WriterProperties {
     if kind == FileKind::Frames {
         for name in ["boot", "code", "kid", "shape"] {
             builder = builder.set_column_dictionary_enabled(column(name), true);
+        }
+    }
+    if kind == FileKind::Scalar {
+        for name in CONSTANT {
+            builder = builder.set_column_statistics_enabled(column(name), EnabledStatistics::Chunk);
         }
     }
     // Hashes and signatures do not compress.
@@ -234,7 +254,7 @@ impl TableWriter {
         let writers = self.others.create_column_writers(group)?;
         for ((field, descr), writer) in self.schema.fields().iter().zip(descriptions).zip(writers) {
             let name = field.name().as_str();
-            let column = Column::new(descr.clone(), PRUNED_BY.contains(&name), page_rows(self.kind));
+            let column = Column::new(descr.clone(), told(self.kind, name), page_rows(self.kind));
             self.group.push(match packed(self.kind).contains(&name) {
                 true => Part::Packed(Box::new(column)),
                 false => Part::Other(Box::new(writer)),

@@ -22,6 +22,7 @@
 //! What it is not: it verifies no signature, decides nothing about people, and knows no SQL.
 
 mod audit;
+mod bounds;
 mod check;
 mod column;
 mod compact;

@@ -20,6 +20,15 @@ impl SignalSet {
         set
     }
 
+    /// The ids from `first` to `last`, both included, as far as they can be members.
+    pub fn between(first: u32, last: u32) -> SignalSet {
+        let mut set = SignalSet::EMPTY;
+        for id in first..=last.min(SIGNAL_IDS_MAX - 1) {
+            set.insert(id);
+        }
+        set
+    }
+
     /// Adds an id. Returns whether it can be a member, that is, is below [`SIGNAL_IDS_MAX`].
     pub fn insert(&mut self, id: u32) -> bool {
         match self.0.get_mut((id / WORD_BITS) as usize) {
@@ -110,6 +119,12 @@ mod tests {
         assert_eq!(a.union(b).iter().collect::<Vec<_>>(), [0, 1, 63, 64, 128, 255]);
         assert_eq!(a.intersect(b).iter().collect::<Vec<_>>(), [1, 64]);
         assert_eq!(a.minus(b).iter().collect::<Vec<_>>(), [0, 63, 255]);
+        assert_eq!(SignalSet::between(63, 65).iter().collect::<Vec<_>>(), [63, 64, 65]);
+        assert_eq!(
+            SignalSet::between(250, u32::MAX).iter().collect::<Vec<_>>(),
+            [250, 251, 252, 253, 254, 255]
+        );
+        assert!(SignalSet::between(9, 8).is_empty() && SignalSet::between(300, 400).is_empty());
         assert_eq!((a.len(), a.is_empty(), SignalSet::EMPTY.is_empty()), (5, false, true));
         let mut c = SignalSet::of(7);
         assert!(!c.insert(256) && !c.contains(256) && !c.contains(u32::MAX));

@@ -20,7 +20,7 @@ use proptest::prelude::*;
 
 use schemas_evidence::FileKind;
 
-use crate::column::{Column, Scratch};
+use crate::column::{Column, Scratch, Told};
 use crate::disk::Disk;
 use crate::files::TableWriter;
 
@@ -34,7 +34,7 @@ fn written(parts: &[ArrayRef], page_levels: usize) -> Bytes {
     let mut file =
         SerializedFileWriter::new(Vec::new(), descr.root_schema_ptr(), Arc::new(properties)).unwrap();
     let mut scratch = Scratch::new(Default::default()).unwrap();
-    let mut column = Column::new(descr.column(0), true, page_levels);
+    let mut column = Column::new(descr.column(0), Told::OfPages, page_levels);
     for part in parts {
         column.write(part, &mut scratch).unwrap();
     }

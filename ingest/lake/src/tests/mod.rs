@@ -8,6 +8,7 @@ use schemas_identity::{BootId, SecretKey};
 
 use super::*;
 
+mod bounds;
 mod column;
 mod compacted;
 mod rebuilt;
