@@ -191,6 +191,22 @@ pub(crate) fn cost(dir: &Path, people: u32, rounds: usize, python: &Path) -> Res
     compare(&day, &[people], &ours, &mut peer, rounds)
 }
 
+/// The aggregates over all people, round after round.
+#[expect(clippy::print_stdout, reason = "the report")]
+pub(crate) fn alone(dir: &Path, people: u32, rounds: usize) -> Result<()> {
+    let stored = Stored::open(dir, Recording::Days, people)?;
+    let population = Population::new(people, &[people])?;
+    let ours = Ours::start(dir, stored, population, Options::default())?;
+    for question in questions::population() {
+        for _ in 0..rounds {
+            let took = ours.once(people, &question.ours)?;
+            let [start, rest] = [took.start_s, took.rest_s].map(|seconds| seconds * 1e3);
+            println!("{}: plan and intent {start:.1} ms, rows and completion {rest:.1} ms", question.name);
+        }
+    }
+    Ok(())
+}
+
 /// The four questions on dense recordings.
 pub(crate) fn dense(dir: &Path, rounds: usize, python: &Path) -> Result<()> {
     let people = 100;

@@ -52,6 +52,10 @@ enum Command {
         #[arg(long, default_value = "python3")]
         python: PathBuf,
     },
+    /// The aggregates over all people again and again without a peer, for a profiler.
+    ///
+    /// Example: bench-consent --rounds 50 alone & sleep 120; perf record -p $! -- sleep 20
+    Alone,
     /// From a revocation to the empty answer, beside many queries that run all the time.
     Revoke {
         /// Queries running beside.
@@ -73,6 +77,7 @@ fn main() -> Result<()> {
     match command {
         Command::Cost { python } => cost::cost(&dir, people, rounds, &python),
         Command::Dense { python } => cost::dense(&dir, rounds, &python),
+        Command::Alone => cost::alone(&dir, people, rounds),
         Command::Revoke { beside, cohort, times } => revoke::revoke(&dir, people, cohort, beside, times),
     }
 }

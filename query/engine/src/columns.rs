@@ -16,22 +16,31 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 use query_consents::Warrant;
-use schemas_identity::{BootId, DeviceNumber};
+use schemas_identity::{BootId, DeviceNumber, ShortId};
 use schemas_signals::Registry;
 use schemas_signals::columns::ORIGIN_COLUMNS;
 
 use crate::mask::Mask;
 use crate::tables::{DeviceNames, FileKind};
 
-/// A column of `readings`.
+/// What a column of names names. Each has few: a scan gathers them once, and a row is the number of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Column {
+pub(crate) enum Label {
     Subject,
     Device,
     Signal,
+    Unit,
+}
+
+/// A column of `readings`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Column {
+    /// A name.
+    Name(Label),
+    /// The name's number instead, for operators to which it is as good (`numbered`); no statement can ask for it.
+    Number(Label),
     Ts,
     Value,
-    Unit,
     Flags,
     ReceivedAt,
     Boot,
@@ -42,12 +51,12 @@ impl Column {
     /// The column of that name.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Some(match name {
-            "subject" => Self::Subject,
-            "device" => Self::Device,
-            "signal" => Self::Signal,
+            "subject" => Self::Name(Label::Subject),
+            "device" => Self::Name(Label::Device),
+            "signal" => Self::Name(Label::Signal),
+            "unit" => Self::Name(Label::Unit),
             "ts" => Self::Ts,
             "value" => Self::Value,
-            "unit" => Self::Unit,
             "flags" => Self::Flags,
             "received_at" => Self::ReceivedAt,
             "boot" => Self::Boot,
@@ -84,13 +93,16 @@ pub(crate) fn sources(kind: FileKind, columns: &[Column], is_timeless: bool) -> 
     names
 }
 
-/// The few texts a scan shows again and again, each stored once and shared by every row.
+/// The names a scan shows again and again, each stored once and shared by every row. Equal names have one number, so that
+/// rows may be grouped by it.
 pub(crate) struct Labels {
     subjects: StringViewArray,
     devices: StringViewArray,
-    device_rows: HashMap<u32, u32>,
+    device_numbers: HashMap<u32, u32>,
     signals: StringViewArray,
     units: StringViewArray,
+    /// By signal; as many as there are signals.
+    unit_numbers: Vec<u32>,
     /// Names boots.
     warrant: Arc<Warrant>,
 }
@@ -98,39 +110,92 @@ pub(crate) struct Labels {
 impl Labels {
     /// Gathers the names that a mask can show in these columns.
     pub(crate) fn new(mask: &Mask, columns: &[Column], warrant: &Arc<Warrant>, names: &DeviceNames) -> Self {
-        let subjects = match columns.contains(&Column::Subject) {
+        let shows = |label: Label| columns.contains(&Column::Name(label));
+        let subjects = match shows(Label::Subject) {
             true => mask.people().names(|person| warrant.pseudonym(person)).clone(),
             false => StringViewArray::from_iter_values(std::iter::empty::<&str>()),
         };
-        let numbers = if columns.contains(&Column::Device) { mask.devices() } else { Vec::new() };
-        // A name unknown to an older view is no reason to fail, and none to leave a permitted row out.
-        let name = |number: &u32| names(DeviceNumber(*number)).map_or_else(String::new, |id| id.to_string());
-        let devices: Vec<String> = numbers.iter().map(name).collect();
-        let rows = numbers.iter().zip(0_u32..).map(|(number, row)| (*number, row)).collect();
+        let devices = if shows(Label::Device) { mask.devices() } else { Vec::new() };
+        let (devices, device_numbers) = device_names(&devices, names);
         let registry = Registry::builtin();
         let last = registry.all().iter().map(|signal| signal.id).max().unwrap_or(0);
         // Without nulls, which would cost every row of a column a look: a signal nobody knows has no name, see `Self::signal`.
         let of = |id: u32| registry.by_id(id);
+        let (units, unit_numbers) =
+            numbered((0..=last).map(|id| of(id).map_or("", |signal| signal.unit.as_str())));
         Self {
             subjects,
-            devices: StringViewArray::from_iter_values(devices),
-            device_rows: rows,
+            devices,
+            device_numbers,
             signals: StringViewArray::from_iter_values(
                 (0..=last).map(|id| of(id).map_or("", |signal| signal.name.as_str())),
             ),
-            units: StringViewArray::from_iter_values(
-                (0..=last).map(|id| of(id).map_or("", |signal| signal.unit.as_str())),
-            ),
+            units,
+            unit_numbers,
             warrant: Arc::clone(warrant),
         }
     }
 
-    /// The row of a signal among `signals` and `units`.
+    /// The names, in the order of their numbers.
+    pub(crate) fn names(&self, label: Label) -> &StringViewArray {
+        match label {
+            Label::Subject => &self.subjects,
+            Label::Device => &self.devices,
+            Label::Signal => &self.signals,
+            Label::Unit => &self.units,
+        }
+    }
+
+    /// The number of the name that a run's rows have.
+    fn number(&self, label: Label, run: &Run) -> Option<u32> {
+        let number = match label {
+            Label::Subject => Some(run.who),
+            Label::Device => self.device_numbers.get(&run.device).copied(),
+            Label::Signal => self.signal(run),
+            Label::Unit => {
+                self.signal(run).and_then(|signal| self.unit_numbers.get(signal as usize).copied())
+            }
+        };
+        number.filter(|number| (*number as usize) < self.names(label).len())
+    }
+
+    /// A signal's own number, if it has a name.
     fn signal(&self, run: &Run) -> Option<u32> {
         let row = usize::from(run.signal);
         let is_known = row < self.signals.len() && !self.signals.value(row).is_empty();
         is_known.then_some(u32::from(run.signal))
     }
+}
+
+/// The names of devices, and the number of each device's name. A name unknown to an older view is no reason to fail, and none
+/// to leave a permitted row out.
+fn device_names(devices: &[u32], names: &DeviceNames) -> (StringViewArray, HashMap<u32, u32>) {
+    let mut known: HashMap<Option<ShortId>, u32> = HashMap::with_capacity(devices.len());
+    let mut numbers = HashMap::with_capacity(devices.len());
+    let mut texts = Vec::with_capacity(devices.len());
+    for device in devices {
+        let id = names(DeviceNumber(*device));
+        let number = *known.entry(id).or_insert_with(|| {
+            texts.push(id.map_or_else(String::new, |id| id.to_string()));
+            u32::try_from(texts.len() - 1).unwrap_or(u32::MAX)
+        });
+        numbers.insert(*device, number);
+    }
+    (StringViewArray::from_iter_values(texts), numbers)
+}
+
+/// The different ones among some texts, and the number of each text.
+fn numbered<'a>(texts: impl Iterator<Item = &'a str>) -> (StringViewArray, Vec<u32>) {
+    let mut known: HashMap<&str, u32> = HashMap::new();
+    let mut different = Vec::new();
+    let numbers = texts.map(|text| {
+        *known.entry(text).or_insert_with(|| {
+            different.push(text);
+            u32::try_from(different.len() - 1).unwrap_or(u32::MAX)
+        })
+    });
+    let numbers = numbers.collect();
+    (StringViewArray::from_iter_values(different), numbers)
 }
 
 /// Whether a projection asks for what files keep once per frame.
@@ -182,12 +247,8 @@ impl Builder<'_> {
 
     fn column(&self, column: Column) -> Result<ArrayRef, ArrowError> {
         match column {
-            Column::Subject => self.label(&self.labels.subjects, |run| Some(run.who)),
-            Column::Device => {
-                self.label(&self.labels.devices, |run| self.labels.device_rows.get(&run.device).copied())
-            }
-            Column::Signal => self.label(&self.labels.signals, |run| self.labels.signal(run)),
-            Column::Unit => self.label(&self.labels.units, |run| self.labels.signal(run)),
+            Column::Name(label) => take(self.labels.names(label), &self.numbers(label)?, None),
+            Column::Number(label) => Ok(Arc::new(self.numbers(label)?)),
             Column::Ts => self.times(),
             Column::Value => match self.kind {
                 FileKind::Scalar => self.scalar_values(),
@@ -200,18 +261,14 @@ impl Builder<'_> {
         }
     }
 
-    /// Repeats a shared text for each row of its run.
-    fn label(
-        &self,
-        texts: &StringViewArray,
-        of: impl Fn(&Run) -> Option<u32>,
-    ) -> Result<ArrayRef, ArrowError> {
+    /// The number of its name for each row.
+    fn numbers(&self, label: Label) -> Result<UInt32Array, ArrowError> {
         let mut rows: Vec<u32> = Vec::with_capacity(self.rows());
         for run in self.runs {
-            let known = of(run).filter(|index| (*index as usize) < texts.len());
-            rows.resize(rows.len() + run.len, known.ok_or_else(|| wrong("label"))?);
+            let number = self.labels.number(label, run).ok_or_else(|| wrong("label"))?;
+            rows.resize(rows.len() + run.len, number);
         }
-        take(texts, &UInt32Array::from(rows), None)
+        Ok(UInt32Array::from(rows))
     }
 
     /// Lake row of each output row.

@@ -47,10 +47,12 @@ impl Counts {
     pub(crate) fn snapshot(&self) -> BTreeMap<Did, u64> {
         let mut sums: BTreeMap<Did, u64> = BTreeMap::new();
         for tally in self.tallies.lock().iter() {
-            let counted = tally.people.dids().iter().zip(&tally.rows);
-            let counted = counted.map(|(did, rows)| (*did, rows.load(Ordering::Relaxed)));
+            let of = |who: usize| Some((*tally.people.dids().get(who)?, tally.rows.get(who)?));
+            let counted = tally.people.in_order().iter().filter_map(|who| of(*who as usize));
+            let counted = counted.map(|(did, rows)| (did, rows.load(Ordering::Relaxed)));
             let counted = counted.filter(|(_, rows)| *rows > 0);
             if sums.is_empty() {
+                // In order, which a map is made of in one pass.
                 sums = counted.collect();
                 continue;
             }

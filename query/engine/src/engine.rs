@@ -35,6 +35,7 @@ use crate::functions::Functions;
 use crate::gate;
 use crate::mask::Masks;
 use crate::memory::Share;
+use crate::numbered::numbered;
 use crate::record::Request;
 use crate::rollup;
 use crate::running::{Driver, Running};
@@ -388,6 +389,7 @@ impl PlanJob {
             .map_err(|_| EngineError::ReadOnly("refused by the planner's own options"))?;
         let plan = state.create_physical_plan(&logical).await.map_err(plan_error)?;
         walk::check(&plan)?;
+        let plan = numbered(plan).map_err(plan_error)?;
         let plan = match admitted.is_explain {
             true => shown::as_rows(&plan).map_err(plan_error)?,
             false => bounded(plan, &access).map_err(plan_error)?,

@@ -7,9 +7,10 @@
 //! | `gate` | what a statement must be before it is planned |
 //! | `functions`, `session`, `memory`, `catalog`, `rollup` | the planner's world for one request |
 //! | `scan` | `ConsentScan`, the opaque leaf where consent is enforced |
-//! | `mask`, `narrow`, `files`, `reader`, `origins`, `columns`, `counts` | what the leaf is made of |
+//! | `mask`, `narrow`, `files`, `reader`, `constant`, `origins`, `columns`, `counts` | what the leaf is made of |
 //! | `turns` | whose scan may read next |
 //! | `walk`, `bounded` | the last look at a plan, and look-outs in what may work long |
+//! | `numbered` | grouping by the numbers of names |
 //! | `shown` | `EXPLAIN`: a plan over empty tables, as text |
 //! | [`running`], `record` | the stream, and its two records in the audit |
 //! | [`manifest`], `shelf` | what an answer was made of: signed, kept, proved; the newest of a folder's files |
@@ -20,6 +21,7 @@
 mod bounded;
 mod catalog;
 mod columns;
+mod constant;
 mod counts;
 pub mod engine;
 pub mod error;
@@ -30,6 +32,7 @@ pub mod manifest;
 mod mask;
 mod memory;
 mod narrow;
+mod numbered;
 mod origins;
 mod reader;
 mod record;

@@ -52,8 +52,8 @@ impl Bounds {
 pub(crate) struct Narrow {
     /// Allowed device numbers.
     pub devices: Option<HashSet<u32>>,
-    /// Allowed signal ids.
-    pub signals: Option<HashSet<u16>>,
+    /// Allowed signals.
+    pub signals: Option<SignalSet>,
     /// First instant, inclusive.
     pub from: Option<i64>,
     /// Last instant, exclusive.
@@ -65,7 +65,10 @@ impl Narrow {
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
             devices: intersect(self.devices, other.devices),
-            signals: intersect(self.signals, other.signals),
+            signals: match (self.signals, other.signals) {
+                (Some(a), Some(b)) => Some(a.intersect(b)),
+                (a, b) => a.or(b),
+            },
             from: self.from.max(other.from),
             to: match (self.to, other.to) {
                 (Some(a), Some(b)) => Some(a.min(b)),
@@ -78,24 +81,21 @@ impl Narrow {
     pub(crate) fn or(self, other: Self) -> Self {
         Self {
             devices: unite(self.devices, other.devices),
-            signals: unite(self.signals, other.signals),
+            signals: self.signals.zip(other.signals).map(|(a, b)| a.union(b)),
             from: self.from.zip(other.from).map(|(a, b)| a.min(b)),
             to: self.to.zip(other.to).map(|(a, b)| a.max(b)),
         }
     }
 }
 
-fn intersect<T: std::hash::Hash + Eq + Copy>(
-    a: Option<HashSet<T>>,
-    b: Option<HashSet<T>>,
-) -> Option<HashSet<T>> {
+fn intersect(a: Option<HashSet<u32>>, b: Option<HashSet<u32>>) -> Option<HashSet<u32>> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.intersection(&b).copied().collect()),
         (a, b) => a.or(b),
     }
 }
 
-fn unite<T: std::hash::Hash + Eq + Copy>(a: Option<HashSet<T>>, b: Option<HashSet<T>>) -> Option<HashSet<T>> {
+fn unite(a: Option<HashSet<u32>>, b: Option<HashSet<u32>>) -> Option<HashSet<u32>> {
     a.zip(b).map(|(a, b)| a.union(&b).copied().collect())
 }
 
@@ -112,8 +112,8 @@ impl Entry {
     /// What the user's predicates leave of it, its device aside.
     fn narrowed(&self, narrow: &Narrow) -> Option<Self> {
         let mut kept = self.clone();
-        if let Some(signals) = &narrow.signals {
-            kept.signals = keep_signals(self.signals, signals);
+        if let Some(signals) = narrow.signals {
+            kept.signals = kept.signals.intersect(signals);
         }
         kept.from = kept.from.max(narrow.from.unwrap_or(i64::MIN));
         kept.to = kept.to.min(narrow.to.unwrap_or(i64::MAX));
@@ -140,16 +140,27 @@ pub(crate) struct People {
     dids: Vec<Did>,
     /// How results name them; made when first asked for.
     names: OnceLock<StringViewArray>,
+    /// Who comes when by identity, the order of records; made when first asked for.
+    order: OnceLock<Vec<u32>>,
 }
 
 impl People {
     fn new(dids: Vec<Did>) -> Arc<Self> {
-        Arc::new(Self { dids, names: OnceLock::new() })
+        Arc::new(Self { dids, names: OnceLock::new(), order: OnceLock::new() })
     }
 
     /// In the order of [`Interval::who`].
     pub(crate) fn dids(&self) -> &[Did] {
         &self.dids
+    }
+
+    /// Everybody's place in [`Self::dids`], by rising identity.
+    pub(crate) fn in_order(&self) -> &[u32] {
+        self.order.get_or_init(|| {
+            let mut order: Vec<u32> = (0..).take(self.dids.len()).collect();
+            order.sort_unstable_by_key(|who| self.dids.get(*who as usize));
+            order
+        })
     }
 
     /// How results name them, in the same order. `name` is the same function for as long as the mask lives: a mask is kept
@@ -242,12 +253,21 @@ impl Mask {
         self.entries.len()
     }
 
-    /// What of whom lies in it, span by span.
-    pub(crate) fn scopes(&self) -> impl Iterator<Item = Scope> + '_ {
-        self.entries.iter().filter_map(|entry| {
-            let subject = *self.people.dids.get(entry.who as usize)?;
-            Some(Scope { subject, signals: entry.signals, from_us: entry.from, to_us: entry.to })
-        })
+    /// What of whom lies in it: one scope a person, by rising identity.
+    pub(crate) fn scopes(&self) -> Vec<Scope> {
+        let mut scopes: Vec<Option<Scope>> = vec![None; self.people.dids.len()];
+        for entry in &self.entries {
+            let who = entry.who as usize;
+            let (Some(place), Some(subject)) = (scopes.get_mut(who), self.people.dids.get(who)) else {
+                continue;
+            };
+            let (signals, from_us, to_us) = (entry.signals, entry.from, entry.to);
+            let scope = place.get_or_insert(Scope { subject: *subject, signals, from_us, to_us });
+            scope.signals = scope.signals.union(signals);
+            scope.from_us = scope.from_us.min(from_us);
+            scope.to_us = scope.to_us.max(to_us);
+        }
+        self.people.in_order().iter().filter_map(|who| scopes.get(*who as usize).copied().flatten()).collect()
     }
 
     /// Distinct device numbers, ascending.
@@ -291,12 +311,11 @@ impl Mask {
         if bounds.times.1 < self.hull.0 || bounds.times.0 >= self.hull.1 {
             return false;
         }
+        let signals = SignalSet::between(u32::from(bounds.signals.0), u32::from(bounds.signals.1));
         self.of_devices(bounds.devices.0, bounds.devices.1).iter().any(|entry| {
             entry.from <= bounds.times.1
                 && entry.to > bounds.times.0
-                && entry.signals.iter().any(|signal| {
-                    signal >= u32::from(bounds.signals.0) && signal <= u32::from(bounds.signals.1)
-                })
+                && !entry.signals.intersect(signals).is_empty()
         })
     }
 
@@ -305,16 +324,6 @@ impl Mask {
         let end = self.entries.partition_point(|entry| entry.device <= last);
         self.entries.get(start..end.max(start)).unwrap_or(&[])
     }
-}
-
-fn keep_signals(set: SignalSet, wanted: &HashSet<u16>) -> SignalSet {
-    let mut kept = SignalSet::default();
-    for signal in set.iter() {
-        if u16::try_from(signal).is_ok_and(|id| wanted.contains(&id)) {
-            kept.insert(signal);
-        }
-    }
-    kept
 }
 
 /// Remembers the intervals of the last device and signal asked for: rows come sorted, so most questions repeat, and the

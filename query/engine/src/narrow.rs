@@ -1,12 +1,13 @@
 //! The leak-proof part of a user's filter: `column <cmp> literal`, `IN` and `BETWEEN` on `ts`, `signal` and
 //! `device`, joined by AND and OR. Such a comparison cannot fail on any value, so it may be used to read
-//! less; it is always AND-ed with the mask and evaluated again above the scan. Anything else yields `None`.
+//! less; it is always AND-ed with the mask, and evaluated again above the scan unless it says exactly which rows to read.
+//! Anything else yields `None`.
 
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use schemas_identity::ShortId;
-use schemas_signals::Registry;
+use schemas_signals::{Registry, SignalSet};
 
 use crate::mask::Narrow;
 use crate::scan::Reach;
@@ -24,6 +25,29 @@ impl Names<'_> {
     /// The restriction an expression stands for, a superset of the rows it lets pass; `None` = unknown.
     pub(crate) fn narrow(&self, expr: &Expr) -> Option<Narrow> {
         self.at(expr, DEPTH_MAX)
+    }
+
+    /// Whether the restriction lets the very rows pass that the expression does, so that nobody need evaluate it: one
+    /// comparison of `ts` or `signal`. Not of `device`, whose name can be written in more than one way, and no OR, whose
+    /// restriction is wider.
+    pub(crate) fn is_exact(&self, expr: &Expr) -> bool {
+        let column = match expr {
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (left.as_ref(), right.as_ref()) {
+                _ if matches!(op, Operator::And | Operator::Or) => return false,
+                (Expr::Column(column), _) | (_, Expr::Column(column)) => column,
+                _ => return false,
+            },
+            Expr::Between(between) => match between.expr.as_ref() {
+                Expr::Column(column) => column,
+                _ => return false,
+            },
+            Expr::InList(list) => match list.expr.as_ref() {
+                Expr::Column(column) if column.name == "signal" => column,
+                _ => return false,
+            },
+            _ => return false,
+        };
+        matches!(column.name.as_str(), "ts" | "signal") && self.narrow(expr).is_some()
     }
 
     fn at(&self, expr: &Expr, depth: u32) -> Option<Narrow> {
@@ -77,10 +101,9 @@ impl Names<'_> {
         match column {
             "ts" => time(op, value),
             "signal" if op == Operator::Eq => {
-                let ids = Registry::builtin()
-                    .by_name(text(value)?)
-                    .and_then(|signal| u16::try_from(signal.id).ok());
-                Some(Narrow { signals: Some(ids.into_iter().collect()), ..Narrow::default() })
+                let signal = Registry::builtin().by_name(text(value)?);
+                let signals = signal.map(|signal| SignalSet::of(signal.id)).unwrap_or_default();
+                Some(Narrow { signals: Some(signals), ..Narrow::default() })
             }
             "device" if op == Operator::Eq => {
                 let devices = text(value)?

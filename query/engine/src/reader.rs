@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{BatchCoalescer, filter_record_batch};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -16,6 +16,7 @@ use parquet::errors::ParquetError;
 use thiserror::Error;
 
 use crate::columns::{self, Builder, Column, Labels, Run};
+use crate::constant::Constants;
 use crate::counts::Tally;
 use crate::files::Piece;
 use crate::mask::{Interval, Lookup, Mask};
@@ -77,6 +78,31 @@ pub(crate) struct Shape {
     pub columns: Vec<Column>,
     /// Frames files read for the columns that rows find there.
     pub origins: OriginFiles,
+}
+
+impl Shape {
+    /// The same with the names' numbers in these columns.
+    pub(crate) fn numbered(&self, columns: &[usize]) -> Shape {
+        let mut fields: Vec<FieldRef> = self.schema.fields().iter().cloned().collect();
+        let mut shown = self.columns.clone();
+        for column in columns {
+            let (Some(field), Some(what)) = (fields.get_mut(*column), shown.get_mut(*column)) else {
+                continue;
+            };
+            if let Column::Name(label) = *what {
+                *what = Column::Number(label);
+                *field = Arc::new(Field::new(field.name(), DataType::UInt32, false));
+            }
+        }
+        Shape {
+            mask: Arc::clone(&self.mask),
+            labels: Arc::clone(&self.labels),
+            tally: Arc::clone(&self.tally),
+            schema: Arc::new(Schema::new(fields)),
+            columns: shown,
+            origins: OriginFiles::default(),
+        }
+    }
 }
 
 /// A step's outcome.
@@ -145,6 +171,8 @@ impl Outgoing {
 struct Open {
     kind: FileKind,
     reader: ParquetRecordBatchReader,
+    /// Columns that are not read.
+    constants: Constants,
     /// Columns of the frames file, if the query asks for them.
     origins: Option<Arc<Origins>>,
     /// Rows from this leaf on came after the view.
@@ -153,7 +181,8 @@ struct Open {
 
 impl Open {
     /// The rows that belong to the view, with all columns the query asks for.
-    fn own(&self, mut rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    fn own(&mut self, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let mut rows = self.constants.attach(rows)?;
         if let Some(limit) = self.leaf_limit {
             let leaves = columns::unsigned(&rows, "leaf")?;
             rows = filter_record_batch(&rows, &BooleanArray::from_unary(leaves, |leaf| leaf < limit))?;
@@ -216,7 +245,8 @@ impl PartitionReader {
         loop {
             if let Some(open) = &mut self.open {
                 if let Some(batch) = open.reader.next() {
-                    return Ok(Some((open.kind, open.own(batch?)?)));
+                    let rows = open.own(batch?)?;
+                    return Ok(Some((open.kind, rows)));
                 }
                 self.open = None;
             }
@@ -237,6 +267,10 @@ impl PartitionReader {
         if origins.is_some() || leaf_limit.is_some() {
             wanted.push("leaf");
         }
+        let constants = match kind {
+            FileKind::Scalar => Constants::take(&piece.file.metadata, piece.group, &mut wanted),
+            FileKind::Wave => Constants::default(),
+        };
         let parquet = piece.file.metadata.parquet_schema();
         let roots: Vec<usize> = parquet
             .root_schema()
@@ -259,7 +293,7 @@ impl PartitionReader {
         if let Some(selection) = piece.selection {
             builder = builder.with_row_selection(selection);
         }
-        Ok(Open { kind, reader: builder.build()?, origins, leaf_limit })
+        Ok(Open { kind, reader: builder.build()?, constants, origins, leaf_limit })
     }
 }
 
@@ -307,9 +341,7 @@ fn scalar_runs(batch: &RecordBatch, lookup: &mut Lookup) -> Result<VecDeque<Run>
     let mut runs: VecDeque<Run> = VecDeque::new();
     let mut start = 0;
     while let (Some(device), Some(signal)) = (devices.get(start), signals.get(start)) {
-        // Files are sorted by both, so that a stretch is long.
-        let stretch = devices[start..].iter().zip(&signals[start..]);
-        let len = stretch.take_while(|pair| *pair == (device, signal)).count();
+        let len = stretch(&devices[start..], &signals[start..], (*device, *signal));
         let intervals = lookup.get(*device, *signal);
         let first = Run { row: start, start: 0, len: 0, who: 0, device: *device, signal: *signal };
         match (intervals, times) {
@@ -321,6 +353,21 @@ fn scalar_runs(batch: &RecordBatch, lookup: &mut Lookup) -> Result<VecDeque<Run>
         start += len;
     }
     Ok(runs)
+}
+
+/// How many rows from the first on are of one device and signal. Files are sorted by both, so that a stretch is long, and
+/// whole blocks of rows are compared without a branch for each.
+fn stretch(devices: &[u32], signals: &[u16], (device, signal): (u32, u16)) -> usize {
+    const BLOCK: usize = 16;
+    let (device_blocks, _) = devices.as_chunks::<BLOCK>();
+    let (signal_blocks, _) = signals.as_chunks::<BLOCK>();
+    let is_whole = |(devices, signals): &(&[u32; BLOCK], &[u16; BLOCK])| {
+        let others = devices.iter().fold(0, |others, found| others | (found ^ device));
+        others == 0 && signals.iter().fold(0, |others, found| others | (found ^ signal)) == 0
+    };
+    let whole = device_blocks.iter().zip(signal_blocks).take_while(is_whole).count() * BLOCK;
+    let rest = devices[whole..].iter().zip(&signals[whole..]);
+    whole + rest.take_while(|pair| *pair == (&device, &signal)).count()
 }
 
 /// Runs of a stretch of one device and signal whose times lie in the interval.

@@ -192,7 +192,7 @@ impl Driver {
                 // Rows that are all in may still wait in an aggregate: the promise holds for them too.
                 None if !self.access.holds() => return Ending::Failed(EngineError::ConsentChanged),
                 None => return Ending::Complete,
-                Some(Err(_)) if self.sender.is_closed() => return self.gone(),
+                Some(Err(_)) if self.is_unheard() => return self.gone(),
                 Some(Err(error)) => return Ending::Failed(self.classify(error)),
                 Some(Ok(batch)) => batch,
             };
@@ -200,6 +200,11 @@ impl Driver {
                 return ending;
             }
         }
+    }
+
+    /// Whether the reader has gone: it says so before its end of the channel closes.
+    fn is_unheard(&self) -> bool {
+        self.sender.is_closed() || self.access.shared.gone.load(Ordering::Relaxed)
     }
 
     async fn hand_batch(&self, batch: &RecordBatch, handed: &mut Handed) -> Result<(), Ending> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, StringViewArray};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -70,6 +70,19 @@ pub(crate) struct Shared {
     pub turns: Arc<Turns>,
     /// How long they have read so far.
     pub spent: Arc<Spent>,
+}
+
+impl Shared {
+    /// Whether anybody still waits for the rows.
+    ///
+    /// # Errors
+    /// If the time is over or the reader has gone.
+    fn is_wanted(&self) -> Result<()> {
+        if self.gone.load(Ordering::Relaxed) || Instant::now() >= self.deadline {
+            return Err(DataFusionError::Execution("no longer wanted".to_owned()));
+        }
+        Ok(())
+    }
 }
 
 /// What one request may read at one resolution.
@@ -142,10 +155,7 @@ impl Access {
         if !self.holds() {
             return Err(consent_changed());
         }
-        if self.shared.gone.load(Ordering::Relaxed) || Instant::now() >= self.shared.deadline {
-            return Err(DataFusionError::Execution("no longer wanted".to_owned()));
-        }
-        Ok(())
+        self.shared.is_wanted()
     }
 
     /// Of whom what the plan may read, for the record that comes before the first row.
@@ -225,6 +235,7 @@ impl TableProvider for Readings {
         Ok(filters
             .iter()
             .map(|filter| match names.narrow(filter) {
+                Some(_) if names.is_exact(filter) => TableProviderFilterPushDown::Exact,
                 Some(_) => TableProviderFilterPushDown::Inexact,
                 None => TableProviderFilterPushDown::Unsupported,
             })
@@ -304,6 +315,20 @@ impl ConsentScan {
         )
         .with_scheduling_type(SchedulingType::Cooperative);
         Self { reach, shape, partitions, properties: Arc::new(properties) }
+    }
+
+    /// The names of one of its columns, if that is what it gives there.
+    pub(crate) fn names(&self, column: usize) -> Option<&StringViewArray> {
+        match self.shape.columns.get(column) {
+            Some(Column::Name(label)) => Some(self.shape.labels.names(*label)),
+            _ => None,
+        }
+    }
+
+    /// The same scan with the names' numbers in these columns.
+    pub(crate) fn numbered(&self, columns: &[usize]) -> Self {
+        let shape = self.shape.numbered(columns);
+        Self::new(Arc::clone(&self.reach), Arc::new(shape), self.partitions.clone())
     }
 }
 
@@ -393,6 +418,8 @@ async fn pull(
             return Err(consent_changed());
         }
         let shared = &reach.shared;
+        // Steps run without a pause while turns are free: whoever stops the query from outside may not get a word in.
+        shared.is_wanted()?;
         let step = move || {
             let step = reader.step();
             (step, reader)

@@ -9,6 +9,7 @@
 //! on the number of queries (`memory`, admission), or a scheduler of operators that work long on few rows (`bounded`).
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -74,28 +75,44 @@ impl Turns {
         Arc::new(Self { line: Mutex::new(line) })
     }
 
-    /// Runs a step on a blocking thread when its turn has come. What is handed over is the work, not the turn: a plan may
-    /// stop asking one of its scans while it waits for another, and a turn it does not pick up would be nobody's.
+    /// Runs a step when its turn has come: here and now if nobody waits, which spares two changes of thread for each batch, and
+    /// else on a blocking thread. What is handed over then is the work, not the turn: a plan may stop asking one of its scans
+    /// while it waits for another, and a turn it does not pick up would be nobody's.
     ///
-    /// Nothing comes back if the step panicked or the runtime ends.
+    /// To be called on threads of which there are more than turns. Nothing comes back if the step panicked or the runtime ends.
     pub(crate) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         spent: &Arc<Spent>,
         step: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let (sender, receiver) = oneshot::channel();
+        // Whoever polls a scan in a loop lets others in between, too.
+        tokio::task::coop::consume_budget().await;
         let used = Arc::clone(spent);
-        let job = Box::new(move || {
-            if sender.is_closed() {
-                return;
-            }
+        let timed = move || {
             let start = Instant::now();
             let made = step();
             used.add(start.elapsed());
-            let _ = sender.send(made);
+            made
+        };
+        let handle = Handle::current();
+        if let Some(_turn) = self.free_turn(&handle) {
+            return catch_unwind(AssertUnwindSafe(timed)).ok();
+        }
+        let (sender, receiver) = oneshot::channel();
+        let job = Box::new(move || {
+            if !sender.is_closed() {
+                let _ = sender.send(timed());
+            }
         });
-        self.enter(spent.class(), job, &Handle::current());
+        self.enter(spent.class(), job, &handle);
         receiver.await.ok()
+    }
+
+    /// A turn that nobody has to wait for.
+    fn free_turn(self: &Arc<Self>, handle: &Handle) -> Option<Turn> {
+        let mut line = self.line.lock();
+        line.free = line.free.checked_sub(1)?;
+        Some(Turn { turns: Arc::clone(self), handle: handle.clone() })
     }
 
     fn enter(self: &Arc<Self>, class: u32, job: Job, handle: &Handle) {

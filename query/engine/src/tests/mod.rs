@@ -4,6 +4,7 @@
 mod attacks;
 mod differential;
 pub(crate) mod fixture;
+mod grouped;
 mod hostile;
 mod oracle;
 mod past;
