@@ -32,7 +32,7 @@ const STATEMENTS: &[(&str, bool)] = &[
     ("SELECT signal, device, count(*) FROM readings WHERE device LIKE '%a%' GROUP BY 1, 2", true),
     ("SELECT signal, max(signal) FROM readings GROUP BY signal", false),
     ("SELECT signal, count(*) FILTER (WHERE signal < 'm') FROM readings GROUP BY signal", false),
-    ("SELECT signal || '!', count(*) FROM readings GROUP BY 1", false),
+    ("SELECT upper(signal), count(*) FROM readings GROUP BY 1", false),
     ("SELECT signal, count(*) FROM readings WHERE signal LIKE '%a%' GROUP BY signal", false),
     ("SELECT signal, device, count(*) FROM readings GROUP BY GROUPING SETS ((signal), (device))", false),
     (
