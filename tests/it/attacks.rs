@@ -8,7 +8,7 @@ use crate::workspace_root;
 
 const LIST: &str = "tests/golden/attacks.txt";
 /// Rows that wait for parts not built. May shrink, never grow.
-const LATER_MAX: usize = 21;
+const LATER_MAX: usize = 20;
 
 /// Row and what closes it.
 fn rows() -> Vec<(String, String)> {

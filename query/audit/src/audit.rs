@@ -61,6 +61,8 @@ impl<P: Into<PathBuf>> From<P> for Options {
 pub struct Opened {
     /// Records there are.
     pub records: u64,
+    /// The newest time that a record names, microseconds UTC: whoever's clock says less has moved it back.
+    pub newest_us: i64,
     /// Bytes of a torn group cut off the end: never acknowledged to anybody.
     pub torn_bytes: u64,
     /// Records whose commitment was not in the log and was appended now.
@@ -165,8 +167,8 @@ impl Audit {
         let mut loading = Loading::default();
         let (files, torn_bytes) =
             Files::open(&dir, file_bytes_max, |item, place| loading.take(item, place, &dir))?;
-        let Loading { mut index, unlinked } = loading;
-        let mut opened = Opened { records: index.next(), torn_bytes, ..Opened::default() };
+        let Loading { mut index, unlinked, newest_us } = loading;
+        let mut opened = Opened { records: index.next(), newest_us, torn_bytes, ..Opened::default() };
         let mut links = Vec::new();
         let unlogged = match_log(&mut index, unlinked, ledger.as_ref(), &mut opened, &mut links)?;
         let mut writer = Writer { files, unlogged, links, followups: Vec::new() };

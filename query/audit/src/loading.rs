@@ -23,6 +23,8 @@ pub(crate) struct Loading {
     pub(crate) index: Index,
     /// Records without a link, by number.
     pub(crate) unlinked: HashMap<u64, Unlinked>,
+    /// The newest time named.
+    pub(crate) newest_us: i64,
 }
 
 /// A record whose place in the log is not known.
@@ -42,11 +44,12 @@ impl Loading {
                 }
                 let record: Record =
                     serde_json::from_slice(&body).map_err(|_| damaged("a record that does not read"))?;
-                let epoch = match &record {
-                    Record::Intent(intent) => Some(intent.asked.epoch),
-                    Record::Refused(refused) => Some(refused.asked.epoch),
-                    Record::Completion(_) => None,
+                let (epoch, at_us) = match &record {
+                    Record::Intent(intent) => (Some(intent.asked.epoch), intent.started_us),
+                    Record::Refused(refused) => (Some(refused.asked.epoch), refused.at_us),
+                    Record::Completion(completion) => (None, completion.ended_us),
                 };
+                self.newest_us = self.newest_us.max(at_us);
                 self.index.add(&record, place)?;
                 let entry = log_entry(commitment(&salt, &body), epoch);
                 self.unlinked.insert(number, Unlinked { log_size, entry });

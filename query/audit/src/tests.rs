@@ -133,7 +133,7 @@ fn a_subject_sees_its_own_accesses_only() {
         [1, 2, 3, 4].map(|seed| report(&audit, seed))
     };
     let audit = open(&dir, &ledger);
-    assert_eq!(*audit.opened(), Opened { records: 3, ..Opened::default() });
+    assert_eq!(*audit.opened(), Opened { records: 3, newest_us: 3_000, ..Opened::default() });
     let [one, two, three, four] = [1, 2, 3, 4].map(|seed| report(&audit, seed));
     assert_eq!(before, [one.clone(), two.clone(), three.clone(), four.clone()]);
     let access = &one.accesses[0];
