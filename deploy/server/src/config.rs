@@ -248,6 +248,9 @@ pub(crate) struct QueryConfig {
     pub(crate) rows_max: u64,
     /// Memory of one query.
     pub(crate) query_memory_bytes_max: u64,
+    /// Disk for sorts and groupings that are larger than a query's memory, of all queries together, in `DATA/spill`; 0 = none,
+    /// they are refused.
+    pub(crate) spill_bytes_max: u64,
     /// Queries at once.
     pub(crate) concurrent_max: u64,
     /// Queries at once of one party.
@@ -361,6 +364,7 @@ impl Default for QueryConfig {
         Self {
             memory_bytes_max: 1 << 30,
             query_memory_bytes_max: 1 << 28,
+            spill_bytes_max: 1 << 32,
             timeout_seconds: 120,
             rows_max: 50_000_000,
             concurrent_max: 128,
@@ -526,6 +530,7 @@ impl Config {
             ("quarantine.decode_bytes_max", self.quarantine.decode_bytes_max, 1 << 18, 1 << 40),
             ("query.memory_bytes_max", self.query.memory_bytes_max, 1 << 24, 1 << 40),
             ("query.query_memory_bytes_max", self.query.query_memory_bytes_max, 1 << 24, 1 << 40),
+            ("query.spill_bytes_max", self.query.spill_bytes_max, 0, 1 << 44),
             ("query.per_principal_max", self.query.per_principal_max, 1, 10_000),
             ("query.manifests_max", self.query.manifests_max, 1, 10_000_000),
             ("query.timeout_seconds", self.query.timeout_seconds, 1, 86_400),

@@ -14,6 +14,7 @@ use arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
 use datafusion::common::DataFusionError;
 use datafusion::execution::TaskContext;
+use datafusion::execution::disk_manager::DiskManager;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SQLOptions;
@@ -42,6 +43,7 @@ use crate::running::{Driver, Running};
 use crate::scan::{Access, Reach, Readings, Shared};
 use crate::session::World;
 use crate::shown;
+use crate::spill::{self, Spill};
 use crate::tables::{Tables, TablesError, View};
 use crate::turns::Turns;
 use crate::walk;
@@ -78,6 +80,8 @@ pub struct Options {
     pub memory_bytes_max: usize,
     /// Working memory of all queries together, bytes.
     pub memory_total_bytes_max: usize,
+    /// Disk for what is larger; `None` = it is refused.
+    pub spill: Option<Spill>,
     /// Rows of a result.
     pub rows_max: u64,
     /// Bytes of a result in memory form.
@@ -110,6 +114,7 @@ impl Default for Options {
             time_max: Duration::from_secs(120),
             memory_bytes_max: 256 * 1024 * 1024,
             memory_total_bytes_max: 1024 * 1024 * 1024,
+            spill: None,
             rows_max: 100_000_000,
             bytes_max: 16 * 1024 * 1024 * 1024,
             partitions: cores.min(8),
@@ -146,6 +151,7 @@ pub struct Engine {
     masks: Arc<Masks>,
     turns: Arc<Turns>,
     memory: Arc<GreedyMemoryPool>,
+    disk: Arc<DiskManager>,
     admission: Admission,
     runtime: Option<Runtime>,
 }
@@ -169,7 +175,7 @@ impl Engine {
     /// An engine over a store. Starts its own threads, so that a query cannot starve the doors.
     ///
     /// # Errors
-    /// `Internal` if threads cannot be started.
+    /// `Internal` if threads cannot be started or the disk for large queries cannot be used.
     pub fn new(
         options: Options,
         tables: Arc<dyn Tables>,
@@ -186,6 +192,7 @@ impl Engine {
             .map_err(|error| EngineError::Internal(error.to_string()))?;
         let admission = Admission::new(&options);
         let memory = Arc::new(GreedyMemoryPool::new(options.memory_total_bytes_max));
+        let disk = spill::open(options.spill.as_ref())?;
         runtime.spawn(end_polls(Arc::downgrade(&audit), Arc::clone(&options.clock)));
         Ok(Self {
             options,
@@ -197,6 +204,7 @@ impl Engine {
             masks: Arc::default(),
             turns: Turns::new(cores()),
             memory,
+            disk,
             admission,
             runtime: Some(runtime),
         })
@@ -299,6 +307,7 @@ impl Engine {
             deadline: deadline.into_std(),
             partitions: self.options.partitions,
             memory: Share::new(self.options.memory_bytes_max, &self.memory),
+            disk: Arc::clone(&self.disk),
         };
         let handle = self.handle()?;
         let (sender, receiver) = oneshot::channel();
@@ -353,6 +362,7 @@ struct PlanJob {
     deadline: std::time::Instant,
     partitions: usize,
     memory: Share,
+    disk: Arc<DiskManager>,
 }
 
 impl PlanJob {
@@ -377,7 +387,8 @@ impl PlanJob {
         // Nobody is read by looking at a plan.
         let reaches = if admitted.is_explain { Vec::new() } else { reaches };
         let access = Arc::new(Access { shared, reaches });
-        let world = World { public: tables, small, partitions: self.partitions, memory: self.memory };
+        let (partitions, memory, disk) = (self.partitions, self.memory, self.disk);
+        let world = World { public: tables, small, partitions, memory, disk };
         let state =
             world.session(&self.functions).map_err(|error| EngineError::Internal(error.to_string()))?;
         let logical = state.statement_to_plan(admitted.statement).await.map_err(plan_error)?;

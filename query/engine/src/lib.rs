@@ -8,6 +8,7 @@
 //! | `functions`, `session`, `memory`, `catalog`, `rollup` | the planner's world for one request |
 //! | `scan` | `ConsentScan`, the opaque leaf where consent is enforced |
 //! | `mask`, `narrow`, `files`, `reader`, `constant`, `origins`, `columns`, `counts` | what the leaf is made of |
+//! | [`spill`] | disk for what is larger than a query's memory |
 //! | `turns` | whose scan may read next |
 //! | `walk`, `bounded` | the last look at a plan, and look-outs in what may work long |
 //! | `numbered` | grouping by the numbers of names |
@@ -42,6 +43,7 @@ mod scan;
 mod session;
 mod shelf;
 mod shown;
+pub mod spill;
 pub mod tables;
 mod turns;
 pub mod walk;
@@ -50,6 +52,7 @@ pub use engine::{Clock, Engine, Options, RunOptions};
 pub use error::EngineError;
 pub use manifest::{ManifestError, Manifests, QueryManifest};
 pub use running::Running;
+pub use spill::Spill;
 pub use tables::{
     DeviceNames, DeviceNumbers, FileKind, FramesFile, LakeFile, Sources, Tables, TablesError, View,
 };

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -258,6 +259,11 @@ impl Driver {
         let detail = error.strip_backtrace();
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => EngineError::OverBudget(Budget::Memory),
+            // Nothing but `spill` writes or reads files below Arrow: its bound is reached, or the disk is full.
+            DataFusionError::ArrowError(error, _) if matches!(**error, ArrowError::IoError(..)) => {
+                tracing::warn!(query = self.request.id, detail, "no disk for what is larger than memory");
+                EngineError::OverBudget(Budget::Memory)
+            }
             DataFusionError::External(_) | DataFusionError::IoError(_) | DataFusionError::Internal(_) => {
                 EngineError::Internal(detail)
             }

@@ -10,7 +10,7 @@ use datafusion::catalog::{
 };
 use datafusion::common::Result;
 use datafusion::execution::SessionState;
-use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::disk_manager::DiskManager;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
@@ -34,6 +34,8 @@ pub(crate) struct World {
     pub partitions: usize,
     /// Working memory.
     pub memory: Share,
+    /// Where sorts and groupings go that are larger.
+    pub disk: Arc<DiskManager>,
 }
 
 impl World {
@@ -49,7 +51,7 @@ impl World {
         let catalogs = catalogs(self.public, self.small)?;
         let builder = SessionStateBuilder::new()
             .with_config(config)
-            .with_runtime_env(runtime(self.memory)?)
+            .with_runtime_env(runtime(self.memory, self.disk)?)
             .with_catalog_list(catalogs);
         Ok(functions.install(builder).build())
     }
@@ -83,12 +85,11 @@ fn catalogs(
     Ok(Arc::new(list))
 }
 
-/// Bounded memory, no spilling, no object store (the default would know the local file system).
-fn runtime(memory: Share) -> Result<Arc<RuntimeEnv>> {
-    let runtime = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(memory))
-        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
-        .build_arc()?;
+/// Bounded memory and disk, no object store (the default would know the local file system).
+fn runtime(memory: Share, disk: Arc<DiskManager>) -> Result<Arc<RuntimeEnv>> {
+    let mut builder = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(memory));
+    builder.disk_manager = Some(disk);
+    let runtime = builder.build_arc()?;
     runtime.deregister_object_store(ObjectStoreUrl::local_filesystem().as_ref())?;
     Ok(runtime)
 }

@@ -34,6 +34,7 @@ use crate::config::{Config, Listen};
 use crate::datadir::{DataDir, write_durable};
 
 mod bridge;
+mod clock;
 mod devices;
 mod evidence;
 mod gatekeeper;
@@ -235,6 +236,12 @@ fn pipeline_options(config: &Config, data: &DataDir) -> ingest_pipeline::Options
     }
 }
 
+/// Large queries get disk beside the data, if any.
+fn spill(config: &Config, data: &DataDir) -> Option<query_engine::Spill> {
+    let bytes_max = config.query.spill_bytes_max;
+    (bytes_max > 0).then(|| query_engine::Spill { folder: data.folder("spill"), bytes_max })
+}
+
 fn open_query_side(
     config: &Config,
     data: &DataDir,
@@ -256,6 +263,7 @@ fn open_query_side(
     let audit = Arc::new(
         Audit::open(data.folder("audit"), ledger.clone()).context("cannot open the access records")?,
     );
+    let clock = clock::never_back(audit.opened().newest_us, now_us);
     let tables = Arc::new(tables::LakeTables { lake: lake.clone(), statements: statements.clone() });
     let options = query_engine::Options {
         queries_max: usize::try_from(config.query.concurrent_max)?,
@@ -263,12 +271,15 @@ fn open_query_side(
         queries_per_principal_max: usize::try_from(config.query.per_principal_max)?,
         memory_bytes_max: usize::try_from(config.query.query_memory_bytes_max)?,
         memory_total_bytes_max: usize::try_from(config.query.memory_bytes_max)?,
+        spill: spill(config, data),
         rows_max: config.query.rows_max,
+        clock: clock.clone(),
         ..query_engine::Options::default()
     };
-    let tokens = Tokens::open(&data.folder("tokens"), &config.origin, consents.clone(), now_s())
-        .context("cannot open the tokens")?
-        .trusting(oidc::open(config, &secret, metrics)?);
+    let tokens =
+        Tokens::open(&data.folder("tokens"), &config.origin, consents.clone(), clock().div_euclid(1_000_000))
+            .context("cannot open the tokens")?
+            .trusting(oidc::open(config, &secret, metrics)?);
     let engine = Engine::new(options, tables, consents.clone(), audit.clone())
         .map_err(|error| anyhow::anyhow!("cannot start the query engine: {error:?}"))?;
     // The log vouches for answers as for its checkpoints: with one key, which every policy has already.
@@ -290,7 +301,7 @@ fn open_query_side(
             party: config.query.party_requests_per_second,
             refused: config.query.address_refused_per_second,
         })),
-        clock: Arc::new(now_us),
+        clock,
         metrics: query_doors::Metrics::new(metrics)?,
     })
 }

@@ -246,3 +246,35 @@ async fn places_per_principal() {
     drop(running);
     assert_eq!(world.ending(1).await, Seen::Cancelled);
 }
+
+/// Files below a folder.
+fn files(folder: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
+}
+
+/// Guarantee: a sort larger than its memory is answered by way of the disk, within the disk's bound, and nothing stays there;
+/// without a disk it is refused as before. What a killed process left there is gone at the start.
+#[tokio::test]
+async fn a_sort_larger_than_memory() {
+    let (world, dir, disk) = (World::new(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let folder = disk.path().join("spill");
+    std::fs::create_dir_all(folder.join("datafusion-of-before")).unwrap();
+    std::fs::write(folder.join("datafusion-of-before/rows"), "left behind").unwrap();
+    let sql = "SELECT sum(n) FROM (SELECT row_number() OVER (ORDER BY value, ts, seq) AS n FROM readings)";
+    let engine_with = |spill: Option<u64>| {
+        let spill = spill.map(|bytes_max| crate::Spill { folder: folder.clone(), bytes_max });
+        let options = Options { memory_bytes_max: 20 << 20, partitions: 1, spill, ..options() };
+        engine(&world, big(&dir, 100), options)
+    };
+    let refused = |error: EngineError| assert!(matches!(error, EngineError::OverBudget(_)), "{error:?}");
+    refused(ask(&engine_with(None), &world, sql).await.unwrap_err());
+    assert_eq!(files(&folder), 1);
+    refused(ask(&engine_with(Some(1 << 20)), &world, sql).await.unwrap_err());
+    let engine = engine_with(Some(1 << 30));
+    assert_eq!(files(&folder), 0);
+    let count: u64 = ask(&engine, &world, "SELECT count(*) FROM readings").await.unwrap()[1].parse().unwrap();
+    assert!(count > 800_000);
+    let sum: u64 = ask(&engine, &world, sql).await.unwrap()[1].parse().unwrap();
+    assert_eq!((sum, files(&folder)), (count * (count + 1) / 2, 0));
+}
