@@ -30,6 +30,8 @@ use kinds::Kind;
 const SEEDS: Range<u64> = 0..2_000;
 /// Statements that the gate or the plan walk refuse for their size, in a hundred, at most: there is nothing to compare.
 const REFUSED_PERCENT_MAX: u64 = 5;
+/// Statements in a thousand, and one more, whose answer the plain engine itself does not repeat.
+const UNSTEADY_PER_MILLE_MAX: u64 = 1;
 /// Statements under way at once.
 const AT_ONCE: usize = 8;
 
@@ -103,6 +105,7 @@ struct Tally {
     failures: AtomicU64,
     refused: AtomicU64,
     empty: AtomicU64,
+    unsteady: AtomicU64,
     differing: Mutex<Vec<String>>,
 }
 
@@ -116,6 +119,16 @@ impl Tally {
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Whether the plain engine, asked again, gives another answer than it gave: then there is nothing to compare with (seed 23,188).
+async fn is_unsteady(plain: &SessionContext, sql: &str, answer: &Learned) -> bool {
+    for _ in 0..4 {
+        if asked_plainly(plain, sql).await != *answer {
+            return true;
+        }
+    }
+    false
 }
 
 /// What to look at first: the statement and the rows that one side has and the other has not.
@@ -158,7 +171,12 @@ async fn statements_tell_nothing_of_hidden_rows() {
                 let expected = asked_plainly(plain, &statement.sql).await;
                 let found = asked_with_consent(engine, world, &statement.sql).await;
                 tally.count(&expected, &found);
-                if found != expected && !found.as_ref().is_err_and(Kind::is_refusal) {
+                if found == expected || found.as_ref().is_err_and(Kind::is_refusal) {
+                    return;
+                }
+                if is_unsteady(plain, &statement.sql, &expected).await {
+                    tally.unsteady.fetch_add(1, Ordering::Relaxed);
+                } else {
                     tally.differing.lock().push(differing(seed, &statement.sql, &expected, &found));
                 }
             }
@@ -173,6 +191,7 @@ async fn statements_tell_nothing_of_hidden_rows() {
         found[..found.len().min(5)].join("\n")
     );
     assert!(tally.refused.into_inner() * 100 <= total * REFUSED_PERCENT_MAX);
+    assert!(tally.unsteady.into_inner() <= total * UNSTEADY_PER_MILLE_MAX / 1_000 + 1);
     assert!(tally.rows.into_inner() * 5 > total * 2, "many statements should find something");
     assert!(tally.failures.into_inner() * 20 > total, "some should fail on a visible value");
 }
