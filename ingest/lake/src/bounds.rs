@@ -20,6 +20,7 @@ use parquet::file::metadata::PageIndexPolicy;
 use schemas_evidence::{FileKind, FileRef};
 
 use crate::LakeError;
+use crate::check::Pause;
 use crate::files::is_told;
 
 /// Rows decoded at a time.
@@ -28,11 +29,15 @@ const ROWS_AT_ONCE: usize = 64 << 10;
 /// Lowest and highest; `None` without a number.
 type Ends = Option<(i64, i64)>;
 
-/// What is told falsely, in words.
+/// What is told falsely, in words. Holds one column of a row group in memory, and pauses after each.
 ///
 /// # Errors
-/// If the file cannot be read.
-pub(crate) fn problem(directory: &Path, file: &FileRef) -> Result<Option<String>, LakeError> {
+/// If the file cannot be read, and those of `pause`.
+pub(crate) fn problem(
+    directory: &Path,
+    file: &FileRef,
+    pause: &Pause<'_>,
+) -> Result<Option<String>, LakeError> {
     let path = directory.join(&file.name);
     let source = File::open(&path).map_err(|source| LakeError::Io { path: path.clone(), source })?;
     let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
@@ -43,6 +48,7 @@ pub(crate) fn problem(directory: &Path, file: &FileRef) -> Result<Option<String>
     for name in names.iter().filter(|name| is_told(file.kind, name)) {
         let mut whole: Ends = None;
         for group in 0..looked.metadata.metadata().num_row_groups() {
+            pause()?;
             let numbers = looked.numbers(name, group)?;
             if !looked.is_so(name, group, &numbers)? {
                 return Ok(Some(format!("the file tells false bounds of {name}")));
@@ -67,16 +73,19 @@ fn ends(numbers: &Int64Array) -> Ends {
     min(numbers).zip(max(numbers))
 }
 
-fn is_within(found: Ends, told: (i64, i64)) -> bool {
-    found.is_none_or(|(low, high)| told.0 <= low && high <= told.1)
+/// Whether numbers lie within what is told of them. Readers use either end by itself, so each counts alone.
+fn is_within(found: Ends, (least, most): (Option<i64>, Option<i64>)) -> bool {
+    found.is_none_or(|(low, high)| {
+        least.is_none_or(|least| least <= low) && most.is_none_or(|most| high <= most)
+    })
 }
 
 /// Only files of samples are left out by their manifest.
 fn manifest_holds(file: &FileRef, name: &str, found: Ends) -> bool {
     match (file.kind, name) {
         (FileKind::Frames, _) => true,
-        (_, "device") => is_within(found, (i64::from(file.device_min), i64::from(file.device_max))),
-        (_, "ts" | "ts_last") => is_within(found, (file.ts_min_us, file.ts_max_us)),
+        (_, "device") => is_within(found, (Some(file.device_min.into()), Some(file.device_max.into()))),
+        (_, "ts" | "ts_last") => is_within(found, (Some(file.ts_min_us), Some(file.ts_max_us))),
         _ => true,
     }
 }
@@ -120,12 +129,17 @@ impl Looked {
         if is_float(schema, name) {
             return Ok(true);
         }
-        let (low, high) = (told.row_group_mins(chunk)?, told.row_group_maxes(chunk)?);
-        if let Some(bounds) = at(&low, 0)?.zip(at(&high, 0)?)
-            && !is_within(ends(numbers), bounds)
-        {
-            return Ok(false);
-        }
+        let bounds = Bounds::new(&told.row_group_mins(chunk)?, &told.row_group_maxes(chunk)?)?;
+        Ok(bounds.hold(0, numbers) && self.pages_are_so(&told, group, numbers)?)
+    }
+
+    fn pages_are_so(
+        &self,
+        told: &StatisticsConverter<'_>,
+        group: usize,
+        numbers: &Int64Array,
+    ) -> Result<bool, LakeError> {
+        let footer = self.metadata.metadata();
         let (Some(index), Some(offsets)) = (footer.column_index(), footer.offset_index()) else {
             return Ok(true);
         };
@@ -134,21 +148,39 @@ impl Looked {
             return Ok(true);
         };
         let low = told.data_page_mins(index, offsets, &groups)?;
-        let high = told.data_page_maxes(index, offsets, &groups)?;
+        let bounds = Bounds::new(&low, &told.data_page_maxes(index, offsets, &groups)?)?;
         let mut first = 0;
         for page in 0..counts.len() {
-            let rows = counts.value(page) as usize;
-            let found =
-                numbers.slice(first.min(numbers.len()), rows.min(numbers.len().saturating_sub(first)));
-            first += rows;
-            if let Some(bounds) = at(&low, page)?.zip(at(&high, page)?)
-                && !is_within(ends(&found), bounds)
-            {
+            let rows = (counts.value(page) as usize).min(numbers.len() - first);
+            if !bounds.hold(page, &numbers.slice(first, rows)) {
                 return Ok(false);
             }
+            first += rows;
         }
         // Pages that cover fewer rows than there are would leave the rest out.
         Ok(first == numbers.len())
+    }
+}
+
+/// What is told of several stretches of a column.
+struct Bounds {
+    least: Int64Array,
+    most: Int64Array,
+}
+
+impl Bounds {
+    fn new(least: &ArrayRef, most: &ArrayRef) -> Result<Bounds, LakeError> {
+        let whole = |told: &ArrayRef| -> Result<Int64Array, LakeError> {
+            Ok(cast(told, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+        };
+        Ok(Bounds { least: whole(least)?, most: whole(most)? })
+    }
+
+    /// Whether the numbers of one stretch lie within.
+    fn hold(&self, stretch: usize, numbers: &Int64Array) -> bool {
+        let told =
+            |ends: &Int64Array| (stretch < ends.len() && ends.is_valid(stretch)).then(|| ends.value(stretch));
+        is_within(ends(numbers), (told(&self.least), told(&self.most)))
     }
 }
 
@@ -165,9 +197,19 @@ fn whole_numbers(column: &ArrayRef) -> Result<ArrayRef, LakeError> {
     Ok(cast(column, &DataType::Int64)?)
 }
 
-/// The number told at some place; `None` if nothing is.
-fn at(told: &ArrayRef, place: usize) -> Result<Option<i64>, LakeError> {
-    let told = cast(told, &DataType::Int64)?;
-    let told = told.as_primitive::<Int64Type>();
-    Ok((place < told.len() && told.is_valid(place)).then(|| told.value(place)))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantee: a reader may use one end where the other is not told, so one false end is enough.
+    #[test]
+    fn each_end_counts_alone() {
+        let within = |least, most| is_within(Some((3, 7)), (least, most));
+        assert!(
+            within(None, None) && within(Some(3), None) && within(None, Some(7)) && within(Some(3), Some(7))
+        );
+        assert!(!within(Some(4), None) && !within(None, Some(6)));
+        assert!(!within(Some(4), Some(7)) && !within(Some(3), Some(6)));
+        assert!(is_within(None, (Some(9), Some(1))));
+    }
 }

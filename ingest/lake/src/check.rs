@@ -37,7 +37,7 @@ pub(crate) struct Claim<'a> {
     pub(crate) batches: Vec<&'a BatchManifest>,
 }
 
-/// What is called between chunks; an error ends the work.
+/// What is called between parts of the work; an error ends it.
 pub(crate) type Pause<'a> = dyn Fn() -> Result<(), LakeError> + 'a;
 
 impl Claim<'_> {
@@ -56,8 +56,7 @@ impl Claim<'_> {
 
     fn check(&self, pause: &Pause<'_>) -> Result<(), Failure> {
         for file in self.files {
-            pause()?;
-            if let Some(problem) = bounds::problem(self.directory, file)? {
+            if let Some(problem) = bounds::problem(self.directory, file, pause)? {
                 return Err(Failure::Problem(format!("{}: {problem}", file.name)));
             }
         }
