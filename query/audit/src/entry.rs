@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use schemas_consent::Span;
 use schemas_identity::token::Vouched;
 use schemas_identity::{Did, Register};
 use schemas_signals::SignalSet;
@@ -73,22 +72,11 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// The smallest scope per subject that contains its spans.
-    pub fn from_spans<'s>(spans: impl IntoIterator<Item = &'s Span>) -> Vec<Scope> {
-        let mut scopes: BTreeMap<Did, Scope> = BTreeMap::new();
-        for span in spans {
-            let first = Scope {
-                subject: span.subject,
-                signals: span.signals,
-                from_us: span.from_us,
-                to_us: span.to_us,
-            };
-            let scope = scopes.entry(span.subject).or_insert(first);
-            scope.signals = scope.signals.union(span.signals);
-            scope.from_us = scope.from_us.min(span.from_us);
-            scope.to_us = scope.to_us.max(span.to_us);
-        }
-        scopes.into_values().collect()
+    /// Becomes the smallest scope that contains another one of the same subject, too.
+    pub fn widen(&mut self, other: &Scope) {
+        self.signals = self.signals.union(other.signals);
+        self.from_us = self.from_us.min(other.from_us);
+        self.to_us = self.to_us.max(other.to_us);
     }
 }
 

@@ -261,11 +261,9 @@ impl Mask {
             let (Some(place), Some(subject)) = (scopes.get_mut(who), self.people.dids.get(who)) else {
                 continue;
             };
-            let (signals, from_us, to_us) = (entry.signals, entry.from, entry.to);
-            let scope = place.get_or_insert(Scope { subject: *subject, signals, from_us, to_us });
-            scope.signals = scope.signals.union(signals);
-            scope.from_us = scope.from_us.min(from_us);
-            scope.to_us = scope.to_us.max(to_us);
+            let scope =
+                Scope { subject: *subject, signals: entry.signals, from_us: entry.from, to_us: entry.to };
+            place.get_or_insert(scope).widen(&scope);
         }
         self.people.in_order().iter().filter_map(|who| scopes.get(*who as usize).copied().flatten()).collect()
     }

@@ -168,9 +168,7 @@ impl Access {
         scopes.dedup_by(|next, whole| {
             let is_same = next.subject == whole.subject;
             if is_same {
-                whole.signals = whole.signals.union(next.signals);
-                whole.from_us = whole.from_us.min(next.from_us);
-                whole.to_us = whole.to_us.max(next.to_us);
+                whole.widen(next);
             }
             is_same
         });

@@ -22,11 +22,7 @@ impl SignalSet {
 
     /// The ids from `first` to `last`, both included, as far as they can be members.
     pub fn between(first: u32, last: u32) -> SignalSet {
-        let mut set = SignalSet::EMPTY;
-        for id in first..=last.min(SIGNAL_IDS_MAX - 1) {
-            set.insert(id);
-        }
-        set
+        (first..=last.min(SIGNAL_IDS_MAX - 1)).collect()
     }
 
     /// Adds an id. Returns whether it can be a member, that is, is below [`SIGNAL_IDS_MAX`].
