@@ -11,24 +11,15 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, FieldRef, Schema};
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result, plan_err};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::filter_pushdown::{
-    ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation,
-};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::joins::utils::JoinFilter;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
-    ReplaceChildrenOptions,
-};
-use futures::StreamExt;
 
+use crate::mapped::Mapped;
 use crate::scan::Access;
 
 /// Operators whose output is longer than their input, or that compute long before they give it.
@@ -48,7 +39,11 @@ pub(crate) fn bounded(plan: Arc<dyn ExecutionPlan>, access: &Arc<Access>) -> Res
             return Ok(Transformed::no(node));
         }
         let input = with_watched_condition(node, access)?;
-        Ok(Transformed::yes(Arc::new(Lookout { input, access: Arc::clone(access) })))
+        let access = Arc::clone(access);
+        Ok(Transformed::yes(Mapped::passing("Lookout", input, move |batch| {
+            access.go_on()?;
+            batch
+        })))
     })?;
     Ok(watched.data)
 }
@@ -64,82 +59,6 @@ fn with_watched_condition(
         Arc::new(Watched { inner: Arc::clone(filter.expression()), access: Arc::clone(access) });
     let filter = JoinFilter::new(condition, filter.column_indices().to_vec(), Arc::clone(filter.schema()));
     join.builder().with_filter(Some(filter)).build_exec()
-}
-
-/// Passes batches on as long as the query may go on.
-struct Lookout {
-    input: Arc<dyn ExecutionPlan>,
-    access: Arc<Access>,
-}
-
-impl fmt::Debug for Lookout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl DisplayAs for Lookout {
-    fn fmt_as(&self, _kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl ExecutionPlan for Lookout {
-    fn name(&self) -> &str {
-        "Lookout"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn apply_expressions(
-        &self,
-        _visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        match <[_; 1]>::try_from(children) {
-            Ok([input]) => Ok(Arc::new(Self { input, access: Arc::clone(&self.access) })),
-            Err(_) => plan_err!("one input"),
-        }
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-
-    fn handle_child_pushdown_result(
-        &self,
-        _phase: FilterPushdownPhase,
-        result: ChildPushdownResult,
-        _config: &ConfigOptions,
-    ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
-        Ok(FilterPushdownPropagation::all_unsupported(result))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let rows = self.input.execute(partition, context)?;
-        let (schema, access) = (rows.schema(), Arc::clone(&self.access));
-        let watched = rows.map(move |batch| {
-            access.go_on()?;
-            batch
-        });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, watched)))
-    }
 }
 
 /// An expression that is evaluated as long as the query may go on.

@@ -30,6 +30,7 @@ mod files;
 mod functions;
 pub mod gate;
 pub mod manifest;
+mod mapped;
 mod mask;
 mod memory;
 mod narrow;

@@ -1,39 +1,30 @@
-//! Grouping by numbers instead of names. Names are long and repeat; to hash and compare them for each row costs more than all
-//! that consent does. Where a plan only groups by a column of names, its scan gives the name's number instead, and the few
-//! groups that come out get their names back.
+//! Grouping by numbers instead of names. Names are long and repeat, and would be hashed and compared for each row. Where a plan
+//! only groups by a column of names, its scan gives the name's number instead, and the few groups that come out get their names
+//! back.
 //!
 //! Equal names have one number (`columns::Labels`), so the groups are the same. Not for columns that anything else looks at,
 //! and not below an operator with several inputs: those may rely on rows of both sides being shared out by the same hash.
 
-use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringViewArray};
 use arrow::compute::take;
 use arrow::datatypes::{SchemaRef, UInt32Type};
 use arrow::error::ArrowError;
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, plan_err};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column as ColumnExpr;
 use datafusion::physical_expr::utils::collect_columns;
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::filter::FilterExec;
-use datafusion::physical_plan::filter_pushdown::{
-    ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation,
-};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
-    ReplaceChildrenOptions,
+    ChildrenPropertiesMode, ExecutionPlan, Partitioning, ReplaceChildrenOptions,
 };
-use futures::StreamExt;
 
+use crate::mapped::Mapped;
 use crate::scan::ConsentScan;
 
 type Plan = Arc<dyn ExecutionPlan>;
@@ -113,8 +104,9 @@ impl Grouping {
                 None => with_input(step, plan)?,
             };
         }
-        let names = self.names.into_iter().map(|names| (names.group, names.names)).collect();
-        Ok(Arc::new(Naming::new(plan, schema, names)))
+        let names: Vec<_> = self.names.into_iter().map(|names| (names.group, names.names)).collect();
+        let of_rows = Arc::clone(&schema);
+        Ok(Mapped::changing("Naming", plan, schema, move |groups| Ok(named(&groups?, &of_rows, &names)?)))
     }
 }
 
@@ -215,27 +207,6 @@ fn renumbered(plan: &Plan, columns: &[usize]) -> Result<Plan> {
     }
 }
 
-/// Puts names where numbers are.
-struct Naming {
-    input: Plan,
-    names: Arc<[(usize, StringViewArray)]>,
-    properties: Arc<PlanProperties>,
-}
-
-impl Naming {
-    fn new(input: Plan, schema: SchemaRef, names: Arc<[(usize, StringViewArray)]>) -> Self {
-        let below = input.properties();
-        let partitions = below.partitioning.partition_count();
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema),
-            Partitioning::UnknownPartitioning(partitions),
-            below.emission_type,
-            below.boundedness,
-        );
-        Self { input, names, properties: Arc::new(properties) }
-    }
-}
-
 /// The columns of groups with their names.
 fn named(
     batch: &RecordBatch,
@@ -249,72 +220,4 @@ fn named(
         columns[*column] = take(names, numbers, None)?;
     }
     RecordBatch::try_new(Arc::clone(schema), columns)
-}
-
-impl fmt::Debug for Naming {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl DisplayAs for Naming {
-    fn fmt_as(&self, _kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl ExecutionPlan for Naming {
-    fn name(&self) -> &str {
-        "Naming"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn apply_expressions(
-        &self,
-        _visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        match <[_; 1]>::try_from(children) {
-            Ok([input]) => Ok(Arc::new(Self::new(input, self.schema(), Arc::clone(&self.names)))),
-            Err(_) => plan_err!("one input"),
-        }
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-
-    fn handle_child_pushdown_result(
-        &self,
-        _phase: FilterPushdownPhase,
-        result: ChildPushdownResult,
-        _config: &ConfigOptions,
-    ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
-        Ok(FilterPushdownPropagation::all_unsupported(result))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let groups = self.input.execute(partition, context)?;
-        let (schema, names) = (self.schema(), Arc::clone(&self.names));
-        let of_rows = Arc::clone(&schema);
-        let with_names = groups.map(move |batch| Ok(named(&batch?, &of_rows, &names)?));
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, with_names)))
-    }
 }

@@ -214,6 +214,21 @@ mod tests {
         assert!(shorts.is_sorted(), "{order:?}");
     }
 
+    /// A step that runs where it is polled gives its turn back, also if it panics, and then gives nothing.
+    #[tokio::test]
+    async fn a_step_here_and_now_keeps_no_turn() {
+        let turns = Turns::new(1);
+        let here = std::thread::current().id();
+        for _ in 0..2 {
+            let ran = turns.run(&spent(0), || std::thread::current().id()).await;
+            assert_eq!(ran, Some(here), "on the thread that asks");
+            let panicked =
+                turns.run(&spent(0), || assert!(std::hint::black_box(false), "a planned panic")).await;
+            assert!(panicked.is_none());
+            assert_eq!(turns.line.lock().free, 1);
+        }
+    }
+
     /// A step nobody waits for any more is not run, one that panics or is not polled keeps no turn, and all come back.
     #[tokio::test]
     async fn turns_are_not_lost() {
