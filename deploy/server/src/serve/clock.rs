@@ -10,6 +10,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 /// Microseconds UTC.
 pub(crate) type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
+/// The present in whole seconds, as tokens have it.
+pub(crate) fn seconds(clock: &Clock) -> i64 {
+    clock().div_euclid(1_000_000)
+}
+
 /// A clock that reads `source`, but never less than it showed before, nor than `newest_us`.
 pub(crate) fn never_back(newest_us: i64, source: impl Fn() -> i64 + Send + Sync + 'static) -> Clock {
     let behind_us = newest_us.saturating_sub(source());

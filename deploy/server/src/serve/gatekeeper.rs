@@ -13,12 +13,13 @@ use query_tokens::Tokens;
 use schemas_identity::token::Scope;
 use schemas_identity::{Did, ShortId};
 
-use crate::client::now_s;
+use super::clock::{Clock, seconds};
 
 /// Checks MQTT credentials: the password is a token with scope `publish`, or there is a certificate.
 pub(crate) struct TokenGatekeeper {
     pub(crate) statements: Arc<Statements>,
     pub(crate) tokens: Arc<Tokens>,
+    pub(crate) clock: Clock,
     /// `--dev`: anonymous connections may publish for every device; frames are signed anyway.
     pub(crate) is_dev: bool,
 }
@@ -43,7 +44,7 @@ impl Gatekeeper for TokenGatekeeper {
         let party = match (credentials.password, credentials.certificate) {
             (Some(password), _) => {
                 let text = std::str::from_utf8(password).map_err(drop)?;
-                let token = self.tokens.admit(text, now_s()).map_err(drop)?;
+                let token = self.tokens.admit(text, seconds(&self.clock)).map_err(drop)?;
                 if token.scope != Scope::Publish {
                     return Err(());
                 }

@@ -29,7 +29,7 @@ use schemas_identity::{Did, SecretKey};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{now_s, now_us};
+use crate::client::now_us;
 use crate::config::{Config, Listen};
 use crate::datadir::{DataDir, write_durable};
 
@@ -44,6 +44,9 @@ mod quarantine;
 mod routes;
 mod tables;
 mod verification;
+
+#[cfg(test)]
+mod tests;
 
 /// Uses of tokens that a crash may lose.
 const TOKENS_KEPT_EVERY: Duration = Duration::from_secs(1);
@@ -112,8 +115,9 @@ impl Server {
         .await??;
         let pipeline = rooms.pipeline.clone();
         let stop = CancellationToken::new();
-        let keeping = tokio::spawn(keep_tokens(rooms.door.tokens.clone(), stop.clone()));
-        let keys = oidc::keep(rooms.door.tokens.providers(), &stop);
+        let keeping =
+            tokio::spawn(keep_tokens(rooms.door.tokens.clone(), rooms.door.clock.clone(), stop.clone()));
+        let keys = oidc::keep(rooms.door.tokens.providers(), &rooms.door.clock, &stop);
         let (addresses, mut doors) = open_doors(config, is_dev, rooms, &data, &stop).await?;
         doors.push(keeping);
         doors.extend(keys);
@@ -141,16 +145,16 @@ impl Server {
 }
 
 /// Writes which tokens were used, forgets those that are over; once more at the end.
-async fn keep_tokens(tokens: Arc<Tokens>, stop: CancellationToken) {
+async fn keep_tokens(tokens: Arc<Tokens>, clock: clock::Clock, stop: CancellationToken) {
     let mut is_last = false;
     while !is_last {
         tokio::select! {
             () = stop.cancelled() => is_last = true,
             () = tokio::time::sleep(TOKENS_KEPT_EVERY) => {}
         }
-        let tokens = tokens.clone();
+        let (tokens, now_s) = (tokens.clone(), clock::seconds(&clock));
         // Revocations are written by themselves, so a failure here loses a list at most; the next round tries again.
-        match tokio::task::spawn_blocking(move || tokens.keep(now_s())).await {
+        match tokio::task::spawn_blocking(move || tokens.keep(now_s)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "uses of tokens are not written"),
             Err(error) => tracing::error!(%error, "uses of tokens are not written"),
@@ -277,9 +281,9 @@ fn open_query_side(
         ..query_engine::Options::default()
     };
     let tokens =
-        Tokens::open(&data.folder("tokens"), &config.origin, consents.clone(), clock().div_euclid(1_000_000))
+        Tokens::open(&data.folder("tokens"), &config.origin, consents.clone(), clock::seconds(&clock))
             .context("cannot open the tokens")?
-            .trusting(oidc::open(config, &secret, metrics)?);
+            .trusting(oidc::open(config, &secret, metrics, &clock)?);
     let engine = Engine::new(options, tables, consents.clone(), audit.clone())
         .map_err(|error| anyhow::anyhow!("cannot start the query engine: {error:?}"))?;
     // The log vouches for answers as for its checkpoints: with one key, which every policy has already.
@@ -330,11 +334,7 @@ async fn open_doors(
         let listener =
             TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         addresses.mqtt = Some(listener.local_addr()?);
-        let gatekeeper = gatekeeper::TokenGatekeeper {
-            statements: rooms.statements.clone(),
-            tokens: rooms.door.tokens.clone(),
-            is_dev,
-        };
+        let gatekeeper = gatekeeper(&rooms, is_dev);
         let mut options = MqttOptions::new(intake_metrics.clone());
         options.connections_max = usize::try_from(config.intake.mqtt_connections_max)?;
         let endpoint = Endpoint::new(rooms.admission.clone(), Arc::new(gatekeeper), options);
@@ -369,6 +369,15 @@ async fn open_doors(
     Ok((addresses, doors))
 }
 
+fn gatekeeper(rooms: &Rooms, is_dev: bool) -> gatekeeper::TokenGatekeeper {
+    gatekeeper::TokenGatekeeper {
+        statements: rooms.statements.clone(),
+        tokens: rooms.door.tokens.clone(),
+        clock: rooms.door.clock.clone(),
+        is_dev,
+    }
+}
+
 fn http_routes(
     is_dev: bool,
     rooms: Rooms,
@@ -387,6 +396,7 @@ fn http_routes(
         statements_total: routes::statement_counter(&rooms.metrics)?,
         metrics: rooms.metrics,
         tokens: rooms.door.tokens.clone(),
+        clock: rooms.door.clock.clone(),
         is_dev,
         is_ready: AtomicBool::new(false),
         is_healthy: Box::new(move || pipeline.lock().as_ref().is_some_and(Pipeline::is_healthy)),

@@ -9,7 +9,7 @@ use query_oidc::{Metrics, PartySecret, Provider, Providers, Source};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::now_s;
+use super::clock::{Clock, seconds};
 use crate::config::Config;
 
 /// How soon a changed file or an unknown key is noticed.
@@ -20,6 +20,7 @@ pub(super) fn open(
     config: &Config,
     secret: &[u8; 32],
     metrics: &prometheus::Registry,
+    clock: &Clock,
 ) -> anyhow::Result<Providers> {
     let metrics = Metrics::new(metrics)?;
     let secret = Arc::new(PartySecret::new(secret));
@@ -29,7 +30,9 @@ pub(super) fn open(
         let is_file = matches!(options.source, Source::File(_));
         let provider = Provider::new(options, secret.clone(), metrics.clone());
         if is_file {
-            provider.keep(now_s()).with_context(|| format!("oidc.jwks_file of {}", provider.issuer()))?;
+            provider
+                .keep(seconds(clock))
+                .with_context(|| format!("oidc.jwks_file of {}", provider.issuer()))?;
         }
         providers.push(Arc::new(provider));
     }
@@ -37,16 +40,16 @@ pub(super) fn open(
 }
 
 /// Keeps the keys fresh, each provider by itself, so that a slow one delays no other.
-pub(super) fn keep(providers: &Providers, stop: &CancellationToken) -> Vec<JoinHandle<()>> {
+pub(super) fn keep(providers: &Providers, clock: &Clock, stop: &CancellationToken) -> Vec<JoinHandle<()>> {
     let started = providers.all().iter();
-    started.map(|provider| tokio::spawn(keep_one(provider.clone(), stop.clone()))).collect()
+    started.map(|provider| tokio::spawn(keep_one(provider.clone(), clock.clone(), stop.clone()))).collect()
 }
 
-async fn keep_one(provider: Arc<Provider>, stop: CancellationToken) {
+async fn keep_one(provider: Arc<Provider>, clock: Clock, stop: CancellationToken) {
     let mut told = None;
     loop {
-        let kept = provider.clone();
-        let keeping = tokio::task::spawn_blocking(move || kept.keep(now_s()));
+        let (kept, now_s) = (provider.clone(), seconds(&clock));
+        let keeping = tokio::task::spawn_blocking(move || kept.keep(now_s));
         let kept = tokio::select! {
             // A fetch may take its time; a stop does not wait for it.
             () = stop.cancelled() => return,

@@ -22,8 +22,9 @@ use schemas_identity::token::Token;
 use schemas_identity::{Statement, StatementId};
 use serde_json::{Value, json};
 
+use super::clock::{Clock, seconds};
 use super::{devices, evidence, quarantine};
-use crate::client::{now_s, now_us};
+use crate::client::now_us;
 
 /// Largest body of a statement.
 const STATEMENT_BYTES_MAX: usize = 32 << 10;
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) statements_total: IntCounterVec,
     /// Says which tokens may be used, as on the query side.
     pub(crate) tokens: Arc<Tokens>,
+    pub(crate) clock: Clock,
     pub(crate) is_dev: bool,
     pub(crate) is_ready: AtomicBool,
     pub(crate) is_healthy: Box<dyn Fn() -> bool + Send + Sync>,
@@ -97,7 +99,7 @@ pub(crate) fn unauthorized() -> Response {
 impl Shared {
     pub(crate) fn token(&self, headers: &HeaderMap) -> Option<Token> {
         let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
-        self.tokens.admit(text, now_s()).ok()
+        self.tokens.admit(text, seconds(&self.clock)).ok()
     }
 }
 
