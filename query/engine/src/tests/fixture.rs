@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
     ArrayRef, BinaryArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array, ListArray,
@@ -309,7 +309,10 @@ pub(crate) fn options() -> Options {
 
 /// Puts the short id of device N in the place of `{N}`.
 pub(crate) fn with_ids(sql: &str) -> String {
-    (0..PEOPLE).fold(sql.to_owned(), |sql, number| {
-        sql.replace(&format!("{{{number}}}"), &super::people::device(number).to_string())
-    })
+    static IDS: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
+        (0..PEOPLE)
+            .map(|number| (format!("{{{number}}}"), super::people::device(number).to_string()))
+            .collect()
+    });
+    IDS.iter().fold(sql.to_owned(), |sql, (place, id)| sql.replace(place, id))
 }

@@ -4,6 +4,7 @@
 //! `VITALOG_SQL_SEEDS=a..b cargo test --workspace --lib differential -- --nocapture` runs other seeds than an ordinary test
 //! run does; CI runs ten times as many.
 
+mod answer;
 mod grammar;
 mod kinds;
 
@@ -11,18 +12,18 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::array::RecordBatch;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use super::fixture::{PEOPLE, Store, lake, options, text_rows, with_ids};
+use super::fixture::{PEOPLE, Store, lake, options, with_ids};
 use super::oracle::{everything, permitted};
 use super::people::World;
 use crate::{Engine, RunOptions};
+use answer::Answer;
 use grammar::statement;
 use kinds::Kind;
 
@@ -36,7 +37,7 @@ const UNSTEADY_PER_MILLE_MAX: u64 = 1;
 const AT_ONCE: usize = 8;
 
 /// What somebody learns of a statement: types and rows, or the kind of failure.
-type Learned = Result<Vec<String>, Kind>;
+type Learned = Result<Answer, Kind>;
 
 /// A plain engine over rows, with the names the guarded one has.
 fn plain(rows: RecordBatch) -> SessionContext {
@@ -51,45 +52,20 @@ async fn asked_plainly(context: &SessionContext, sql: &str) -> Learned {
     let frame = context.sql(&with_ids(sql)).await.map_err(|error| kinds::of_plain(&error))?;
     let tasks = Arc::new(frame.task_ctx());
     let plan = frame.create_physical_plan().await.map_err(|error| kinds::of_plain(&error))?;
-    let types = types(&plan.schema());
+    let schema = plan.schema();
     let batches = collect(plan, tasks).await.map_err(|error| kinds::of_plain(&error))?;
-    Ok(canonical(types, &batches))
+    Ok(Answer::new(&schema, &batches))
 }
 
 async fn asked_with_consent(engine: &Engine, world: &World, sql: &str) -> Learned {
     let running = engine.run(world.warrant(), &with_ids(sql), RunOptions::default()).await;
     let mut running = running.map_err(|error| kinds::of_engine(&error))?;
-    let types = types(&running.schema());
+    let schema = running.schema();
     let mut batches = Vec::new();
     while let Some(batch) = running.next().await {
         batches.push(batch.map_err(|error| kinds::of_engine(&error))?);
     }
-    Ok(canonical(types, &batches))
-}
-
-fn types(schema: &arrow::datatypes::Schema) -> String {
-    let types: Vec<String> = schema.fields().iter().map(|field| field.data_type().to_string()).collect();
-    types.join("|")
-}
-
-/// Types, then the rows in an order of their own. Doubles to nine digits: sums of thirds depend on their order.
-fn canonical(types: String, batches: &[RecordBatch]) -> Vec<String> {
-    let mut rows: Vec<String> = batches.iter().flat_map(|batch| text_rows(&rounded(batch))).collect();
-    rows.sort();
-    rows.insert(0, types);
-    rows
-}
-
-fn rounded(batch: &RecordBatch) -> RecordBatch {
-    let columns = batch.columns().iter().map(|column| -> Arc<dyn Array> {
-        if *column.data_type() != DataType::Float64 {
-            return Arc::clone(column);
-        }
-        let round =
-            |value: f64| if value.abs() < 1e-9 { 0.0 } else { format!("{value:.8e}").parse().unwrap() };
-        Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(round))
-    });
-    RecordBatch::try_new(batch.schema(), columns.collect()).unwrap()
+    Ok(Answer::new(&schema, &batches))
 }
 
 fn seeds() -> Range<u64> {
@@ -114,7 +90,7 @@ impl Tally {
         let counter = match (expected, found) {
             (_, Err(kind)) if kind.is_refusal() => &self.refused,
             (Err(_), _) => &self.failures,
-            (Ok(rows), _) if rows.len() == 1 => &self.empty,
+            (Ok(rows), _) if rows.is_empty() => &self.empty,
             _ => &self.rows,
         };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -135,12 +111,13 @@ async fn is_unsteady(plain: &SessionContext, sql: &str, answer: &Learned) -> boo
 fn differing(seed: u64, sql: &str, expected: &Learned, found: &Learned) -> String {
     let text = match (expected, found) {
         (Ok(expected), Ok(found)) => {
+            let (expected, found) = (expected.text(), found.text());
             let missing = expected.iter().filter(|row| !found.contains(row)).take(3).collect::<Vec<_>>();
             let more = found.iter().filter(|row| !expected.contains(row)).take(3).collect::<Vec<_>>();
-            format!("{} rows for {}: missing {missing:?}, more {more:?}", found.len(), expected.len())
+            format!("{} rows for {}: missing {missing:?}, more {more:?}", found.len() - 1, expected.len() - 1)
         }
-        (Ok(expected), Err(kind)) => format!("{kind:?} for {} rows", expected.len()),
-        (Err(kind), Ok(found)) => format!("{} rows for {kind:?}", found.len()),
+        (Ok(expected), Err(kind)) => format!("{kind:?} for {} rows", expected.text().len() - 1),
+        (Err(kind), Ok(found)) => format!("{} rows for {kind:?}", found.text().len() - 1),
         (expected, found) => format!("{found:?} for {expected:?}"),
     };
     format!("seed {seed}: {sql}\n  {text}")
