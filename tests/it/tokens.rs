@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use crate::process::Server;
 
@@ -22,6 +23,11 @@ pub(crate) fn status(server: &Server, path: &str, token: &str) -> u16 {
 
 /// The code of the CONNACK of an MQTT 3.1.1 client that comes as `did` with `password`.
 pub(crate) fn connack(server: &Server, did: &str, password: &str) -> u8 {
+    login(server, did, password).0
+}
+
+/// The same, with the connection.
+fn login(server: &Server, did: &str, password: &str) -> (u8, TcpStream) {
     let mut body = b"\x00\x04MQTT\x04\xc2\x00\x3c\x00\x01c".to_vec();
     for field in [did, password] {
         body.extend(u16::try_from(field.len()).expect("short").to_be_bytes());
@@ -39,10 +45,10 @@ pub(crate) fn connack(server: &Server, did: &str, password: &str) -> u8 {
     socket.write_all(&packet).expect("sent");
     let mut answer = [0; 4];
     socket.read_exact(&mut answer).expect("CONNACK");
-    answer[3]
+    (answer[3], socket)
 }
 
-/// Guarantee: a revoked token is refused over HTTP SQL, reads, statements and MQTT, also by the process that comes after a
+/// Guarantee: a revoked token ends the MQTT connection it opened, and is refused over HTTP SQL, reads, statements and MQTT, also by the process that comes after a
 /// kill -9; the owner sees it listed; the other tokens of the owner go on until all are revoked.
 #[test]
 fn a_lost_token() {
@@ -57,9 +63,16 @@ fn a_lost_token() {
     assert_eq!(server.sql(&lost, select), ["0"]);
     let listed = server.ok(&["token", "list", "--key", &key]);
     assert!(listed.contains(&format!("{lost_id}  live  scope sql  purpose HRESCH")), "{listed}");
-    assert_eq!(connack(&server, &did, &device), 0);
+    let (code, mut open) = login(&server, &did, &device);
+    assert_eq!(code, 0);
     server.ok(&["token", "revoke", &lost_id, "--key", &key]);
     server.ok(&["token", "revoke", &device_id, "--key", &key]);
+    open.set_read_timeout(Some(Duration::from_secs(30))).expect("socket");
+    assert_eq!(
+        open.read(&mut [0; 8]).expect("closed, not silent"),
+        0,
+        "an open connection ends with its token"
+    );
     server.kill();
     let server = Server::start(directory.path());
     let refused = server.vitalog(&["sql", select, "--token", &lost]);

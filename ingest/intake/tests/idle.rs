@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ingest_intake::mqtt::{Admittance, Credentials, Endpoint, Gatekeeper, MqttOptions};
+use ingest_intake::mqtt::{Admittance, Credentials, Endpoint, Gatekeeper, Lease, MqttOptions};
 use ingest_intake::{Admission, AdmissionOptions, Allowed, Metrics};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ struct Everybody;
 
 impl Gatekeeper for Everybody {
     fn admit(&self, _credentials: &Credentials<'_>) -> Result<Admittance, ()> {
-        Ok(Admittance { allowed: Allowed::All, identity: None })
+        Ok(Admittance { allowed: Allowed::All, identity: None, lease: Lease::FOREVER })
     }
 }
 

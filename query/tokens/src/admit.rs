@@ -36,14 +36,24 @@ impl Tokens {
     /// If it may not be used, whatever the reason; nothing is noted then, so strangers cannot fill anything with it.
     pub fn admit(&self, text: &str, now_s: i64) -> Result<Token, NotAdmitted> {
         let token = self.verified(text, now_s)?;
+        self.in_force(&token)?;
+        self.seen.lock().note(&token, now_s);
+        Ok(token)
+    }
+
+    /// Whether a token that was admitted may still be used (seconds since 1970): for those who stay longer than a request.
+    pub fn holds(&self, token: &Token, now_s: i64) -> bool {
+        now_s < token.exp_s && self.in_force(token).is_ok()
+    }
+
+    fn in_force(&self, token: &Token) -> Result<(), NotAdmitted> {
         if !self.consents.is_live(&token.iss) {
             return Err(NotAdmitted::KeyRevoked);
         }
-        if self.consents.ended().is_ended(&token) {
+        if self.consents.ended().is_ended(token) {
             return Err(NotAdmitted::Revoked);
         }
-        self.seen.lock().note(&token, now_s);
-        Ok(token)
+        Ok(())
     }
 
     /// By the asker's own key, or by a provider's. What the text says of its kind only chooses who looks at it: each of the

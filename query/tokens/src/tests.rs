@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use query_consents::{Ask, Consents, Refusal};
-use schemas_identity::statement::{Role, Rotate, proof_of_possession, sign};
+use schemas_identity::statement::{RevokeKey, Role, Rotate, proof_of_possession, sign};
 use schemas_identity::token::{Scope, Token, issue};
 use schemas_identity::{Body, Did, SecretKey, Statement};
 use tempfile::TempDir;
@@ -97,6 +97,19 @@ fn a_revocation_outlives_a_kill() {
     world.tokens.revoke(&token(2, "b"), Target::One("stolen"), NOW_S).unwrap();
     world.killed(NOW_S);
     assert!(!world.admitted(2, "stolen") && world.admitted(3, "stolen"));
+}
+
+/// Guarantee: whoever stays with a token that was admitted is told when it ends: by time, by revocation, with its key.
+#[test]
+fn a_token_holds_until_it_ends() {
+    let world = World::new();
+    let [stays, lost] = ["stays", "lost"].map(|jti| world.tokens.admit(&text(2, jti), NOW_S).unwrap());
+    let hold = |now_s| [&stays, &lost].map(|token| world.tokens.holds(token, now_s));
+    assert_eq!([hold(NOW_S), hold(stays.exp_s - 1), hold(stays.exp_s)], [[true; 2], [true; 2], [false; 2]]);
+    world.tokens.revoke(&stays, Target::One("lost"), NOW_S).unwrap();
+    assert_eq!(hold(NOW_S), [true, false]);
+    world.say(2, &Body::RevokeKey(RevokeKey { key: did(2), compromised_from: None }));
+    assert_eq!(hold(NOW_S), [false; 2]);
 }
 
 /// Guarantee: revoking all ends what is there, those of clocks that are ahead included, and nothing issued later.

@@ -7,10 +7,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use ingest_intake::Allowed;
-use ingest_intake::mqtt::{Admittance, Credentials, Gatekeeper};
+use ingest_intake::mqtt::{Admittance, Credentials, Gatekeeper, Lease};
 use ingest_statements::Statements;
 use query_tokens::Tokens;
-use schemas_identity::token::Scope;
+use schemas_identity::token::{Scope, Token};
 use schemas_identity::{Did, ShortId};
 
 use super::clock::{Clock, seconds};
@@ -37,22 +37,32 @@ impl TokenGatekeeper {
         }
         devices
     }
+
+    fn lease_of(&self, token: Token) -> Lease {
+        let (tokens, clock) = (self.tokens.clone(), self.clock.clone());
+        Lease::while_true(move || tokens.holds(&token, seconds(&clock)))
+    }
+
+    fn lease_of_key(&self, party: Did) -> Lease {
+        let statements = self.statements.clone();
+        Lease::while_true(move || statements.register().is_live(&party))
+    }
 }
 
 impl Gatekeeper for TokenGatekeeper {
     fn admit(&self, credentials: &Credentials<'_>) -> Result<Admittance, ()> {
-        let party = match (credentials.password, credentials.certificate) {
+        let (party, lease) = match (credentials.password, credentials.certificate) {
             (Some(password), _) => {
                 let text = std::str::from_utf8(password).map_err(drop)?;
                 let token = self.tokens.admit(text, seconds(&self.clock)).map_err(drop)?;
                 if token.scope != Scope::Publish {
                     return Err(());
                 }
-                token.iss
+                (token.iss, self.lease_of(token))
             }
-            (None, Some(certified)) => *certified,
+            (None, Some(certified)) => (*certified, self.lease_of_key(*certified)),
             (None, None) if self.is_dev => {
-                return Ok(Admittance { allowed: Allowed::All, identity: None });
+                return Ok(Admittance { allowed: Allowed::All, identity: None, lease: Lease::FOREVER });
             }
             (None, None) => return Err(()),
         };
@@ -63,6 +73,6 @@ impl Gatekeeper for TokenGatekeeper {
             return Err(());
         }
         let allowed = Allowed::Only(Arc::new(self.devices_of(&party)));
-        Ok(Admittance { allowed, identity: Some(party.to_string()) })
+        Ok(Admittance { allowed, identity: Some(party.to_string()), lease })
     }
 }

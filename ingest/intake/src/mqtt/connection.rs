@@ -25,6 +25,7 @@ use super::endpoint::{Admittance, Credentials, Shared};
 use super::guard::{Framing, frame};
 use super::hub::ConnectionId;
 use super::inbound::{Version, decode};
+use super::lease::Tenancy;
 use super::outbound::{Outbound, encode};
 use super::session::{Action, Admitted, Asked, Limits, Session};
 use super::sessions::{ClientKey, Kept};
@@ -91,6 +92,8 @@ pub(crate) struct Connection<S> {
     stopping_since: Option<Instant>,
     taken_over: CancellationToken,
     client: Option<ClientKey>,
+    /// Whether what the client came with still holds.
+    tenancy: Tenancy,
     opened_at: Instant,
     heard_at: Instant,
     wrote_at: Instant,
@@ -134,6 +137,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
             stopping_since: None,
             taken_over: CancellationToken::new(),
             client: None,
+            tenancy: Tenancy::default(),
             opened_at: now,
             heard_at: now,
             wrote_at: now,
@@ -160,9 +164,10 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
     }
 
     async fn turn(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        self.tenancy.look(now, self.shared.options.lease_every)?;
         self.process()?;
         self.send_verdicts();
-        let now = Instant::now();
         self.note_blocking(now);
         if !self.may_take() {
             self.heard_at = now;
@@ -298,7 +303,8 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
             password: asked.password.as_deref().map(str::as_bytes),
             certificate: self.certificate.as_ref(),
         };
-        let Admittance { allowed, identity } = self.shared.gatekeeper.admit(&credentials)?;
+        let Admittance { allowed, identity, lease } = self.shared.gatekeeper.admit(&credentials)?;
+        self.tenancy = Tenancy::new(lease, self.shared.options.lease_every);
         let version = self.session.version().map_or("", Version::label);
         self.shared.options.metrics.admitted(version);
         let client: ClientKey = (identity, asked.client_id.clone());
@@ -436,6 +442,9 @@ impl<S: AsyncRead + AsyncWrite + Send> Connection<S> {
         }
         if let Some(since) = self.stopping_since {
             deadline = deadline.min(since + options.drain_timeout);
+        }
+        if let Some(look) = self.tenancy.next_look() {
+            deadline = deadline.min(look);
         }
         deadline
     }

@@ -47,6 +47,8 @@ pub(crate) enum End {
     Slow,
     /// The queue stayed full for longer than patience lasts.
     Pressure,
+    /// What the client came with holds no longer.
+    LoginEnded,
     /// The same client id connected again.
     TakenOver,
     /// The service stops.
@@ -78,6 +80,7 @@ impl End {
             Self::PacketTimeout => "packet_timeout",
             Self::Slow => "slow",
             Self::Pressure => "pressure",
+            Self::LoginEnded => "login_ended",
             Self::TakenOver => "taken_over",
             Self::Shutdown => "shutdown",
         }
@@ -103,6 +106,7 @@ impl End {
             Self::PacketTimeout => (Reason::KeepAliveTimeout, "packet did not arrive in time"),
             Self::Slow => (Reason::QuotaExceeded, "read too slowly"),
             Self::Pressure => (Reason::QuotaExceeded, "too busy, nothing unacknowledged was promised"),
+            Self::LoginEnded => (Reason::NotAuthorized, "what you came with holds no longer: log in again"),
             Self::TakenOver => (Reason::SessionTakenOver, "this client id connected again"),
             Self::Shutdown => (Reason::ServerShuttingDown, "shutting down"),
         })

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 use super::hub::Hub;
+use super::lease::Lease;
 use super::options::MqttOptions;
 use super::sessions::Sessions;
 use crate::admission::{Admission, Allowed, Door};
@@ -47,6 +48,8 @@ pub struct Admittance {
     pub allowed: Allowed,
     /// Who it is, one spelling each; `None` for anybody. Sessions belong to an identity and a client id.
     pub identity: Option<String>,
+    /// How long it may stay.
+    pub lease: Lease,
 }
 
 /// Who may connect, and for which devices.

@@ -45,6 +45,7 @@ pub mod fuzz;
 mod guard;
 mod hub;
 mod inbound;
+mod lease;
 mod options;
 mod outbound;
 mod session;
@@ -53,6 +54,7 @@ pub(crate) mod topic;
 pub(crate) mod verdict;
 
 pub use endpoint::{Admittance, Credentials, Endpoint, Gatekeeper};
+pub use lease::Lease;
 pub use options::MqttOptions;
 
 #[cfg(test)]

@@ -46,6 +46,8 @@ pub struct MqttOptions {
     pub write_timeout: Duration,
     /// Longest time to hold a publish back under pressure. Default 60 s; then the client is told quota exceeded (0x97).
     pub pressure_patience: Duration,
+    /// How long a client may stay after what it came with has ended. Default 5 s.
+    pub lease_every: Duration,
     /// Longest time to wait for outstanding verdicts at shutdown. Default 10 s.
     pub drain_timeout: Duration,
     /// Wall clock of `server_time`.
@@ -75,6 +77,7 @@ impl MqttOptions {
             keep_alive_s_max: 3_600,
             write_timeout: Duration::from_secs(30),
             pressure_patience: Duration::from_secs(60),
+            lease_every: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(10),
             clock: system_clock(),
             metrics,

@@ -2,6 +2,7 @@
 
 mod clients;
 mod hostile;
+mod leases;
 mod limits;
 mod paho;
 mod raw;
@@ -32,7 +33,7 @@ impl Gatekeeper for Names {
             return Ok(only(certified.key().short_id()));
         }
         match (credentials.username, credentials.password) {
-            (None, None) => Ok(Admittance { allowed: Allowed::All, identity: None }),
+            (None, None) => Ok(Admittance { allowed: Allowed::All, identity: None, lease: Lease::FOREVER }),
             (Some("device-1"), Some(b"token")) => Ok(only(device_id(1))),
             _ => Err(()),
         }
@@ -42,7 +43,7 @@ impl Gatekeeper for Names {
 /// A client that is one device.
 fn only(device: ShortId) -> Admittance {
     let allowed = Allowed::Only(Arc::new([device].into_iter().collect()));
-    Admittance { allowed, identity: Some(device.to_string()) }
+    Admittance { allowed, identity: Some(device.to_string()), lease: Lease::FOREVER }
 }
 
 /// A running endpoint.
@@ -77,10 +78,19 @@ fn options() -> MqttOptions {
 }
 
 async fn start(options: MqttOptions, admission: Admission, tls: Option<ClientTls>) -> Server {
+    start_with(Arc::new(Names), options, admission, tls).await
+}
+
+async fn start_with(
+    gatekeeper: Arc<dyn Gatekeeper>,
+    options: MqttOptions,
+    admission: Admission,
+    tls: Option<ClientTls>,
+) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (metrics, stop) = (Arc::clone(&options.metrics), CancellationToken::new());
-    let endpoint = Endpoint::new(admission, Arc::new(Names), options);
+    let endpoint = Endpoint::new(admission, gatekeeper, options);
     let stopping = stop.clone();
     let served = tokio::spawn(async move { endpoint.serve(listener, tls, stopping).await });
     Server { addr, metrics, stop, served }
