@@ -31,8 +31,9 @@ use kinds::Kind;
 const SEEDS: Range<u64> = 0..2_000;
 /// Statements that the gate or the plan walk refuse for their size, in a hundred, at most: there is nothing to compare.
 const REFUSED_PERCENT_MAX: u64 = 5;
-/// Statements in a thousand, and one more, whose answer the plain engine itself does not repeat.
-const UNSTEADY_PER_MILLE_MAX: u64 = 1;
+/// Statements in a thousand, and one more, to which the plain engine has no answer to compare with: it does not repeat the one it
+/// gave (seed 23,188), or its planner says that it failed by a fault of its own (seed 40,079).
+const INCOMPARABLE_PER_MILLE_MAX: u64 = 1;
 /// Statements under way at once.
 const AT_ONCE: usize = 8;
 
@@ -81,7 +82,7 @@ struct Tally {
     failures: AtomicU64,
     refused: AtomicU64,
     empty: AtomicU64,
-    unsteady: AtomicU64,
+    incomparable: AtomicU64,
     differing: Mutex<Vec<String>>,
 }
 
@@ -97,8 +98,11 @@ impl Tally {
     }
 }
 
-/// Whether the plain engine, asked again, gives another answer than it gave: then there is nothing to compare with (seed 23,188).
-async fn is_unsteady(plain: &SessionContext, sql: &str, answer: &Learned) -> bool {
+/// Whether the plain engine's answer, which differs from ours, is none: a fault it owns up to, or one of several.
+async fn is_no_answer(plain: &SessionContext, sql: &str, answer: &Learned) -> bool {
+    if matches!(answer, Err(Kind::Fault)) {
+        return true;
+    }
     for _ in 0..4 {
         if asked_plainly(plain, sql).await != *answer {
             return true;
@@ -151,8 +155,8 @@ async fn statements_tell_nothing_of_hidden_rows() {
                 if found == expected || found.as_ref().is_err_and(Kind::is_refusal) {
                     return;
                 }
-                if is_unsteady(plain, &statement.sql, &expected).await {
-                    tally.unsteady.fetch_add(1, Ordering::Relaxed);
+                if is_no_answer(plain, &statement.sql, &expected).await {
+                    tally.incomparable.fetch_add(1, Ordering::Relaxed);
                 } else {
                     tally.differing.lock().push(differing(seed, &statement.sql, &expected, &found));
                 }
@@ -168,7 +172,7 @@ async fn statements_tell_nothing_of_hidden_rows() {
         found[..found.len().min(5)].join("\n")
     );
     assert!(tally.refused.into_inner() * 100 <= total * REFUSED_PERCENT_MAX);
-    assert!(tally.unsteady.into_inner() <= total * UNSTEADY_PER_MILLE_MAX / 1_000 + 1);
+    assert!(tally.incomparable.into_inner() <= total * INCOMPARABLE_PER_MILLE_MAX / 1_000 + 1);
     assert!(tally.rows.into_inner() * 5 > total * 2, "many statements should find something");
     assert!(tally.failures.into_inner() * 20 > total, "some should fail on a visible value");
 }
