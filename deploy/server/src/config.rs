@@ -249,7 +249,7 @@ pub(crate) struct QueryConfig {
     /// Memory of one query.
     pub(crate) query_memory_bytes_max: u64,
     /// Disk for sorts and groupings that are larger than a query's memory, of all queries together, in `DATA/spill`; 0 = none,
-    /// they are refused.
+    /// they are refused. A query that starts has none either while less than this and `wal.bytes_max` and `wal.free_bytes_min` is free.
     pub(crate) spill_bytes_max: u64,
     /// Queries at once.
     pub(crate) concurrent_max: u64,

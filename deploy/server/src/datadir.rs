@@ -7,7 +7,8 @@
 //! DATA/keys/log.pem      signs checkpoints
 //! DATA/keys/operator.pem only with --dev
 //! DATA/keys/pseudonyms   32 random bytes, hex: keys the pseudonyms of studies and the names of people of identity providers
-//! DATA/{log,statements,wal,lake,audit,tokens}/
+//! DATA/{log,statements,wal,lake,quarantine,audit,tokens}/
+//! DATA/spill/            rows of queries that run, emptied at the start
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};

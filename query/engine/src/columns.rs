@@ -94,7 +94,7 @@ pub(crate) fn sources(kind: FileKind, columns: &[Column], is_timeless: bool) -> 
 }
 
 /// The names a scan shows again and again, each stored once and shared by every row. Equal names have one number, so that
-/// rows may be grouped by it.
+/// rows may be grouped by it. People are not compared: their dids differ, and so do pseudonyms of 128 bits.
 pub(crate) struct Labels {
     subjects: StringViewArray,
     devices: StringViewArray,

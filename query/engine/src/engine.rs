@@ -43,7 +43,7 @@ use crate::running::{Driver, Running};
 use crate::scan::{Access, Reach, Readings, Shared};
 use crate::session::World;
 use crate::shown;
-use crate::spill::{self, Spill};
+use crate::spill::{Disk, Spill};
 use crate::tables::{Tables, TablesError, View};
 use crate::turns::Turns;
 use crate::walk;
@@ -151,7 +151,7 @@ pub struct Engine {
     masks: Arc<Masks>,
     turns: Arc<Turns>,
     memory: Arc<GreedyMemoryPool>,
-    disk: Arc<DiskManager>,
+    disk: Disk,
     admission: Admission,
     runtime: Option<Runtime>,
 }
@@ -192,7 +192,7 @@ impl Engine {
             .map_err(|error| EngineError::Internal(error.to_string()))?;
         let admission = Admission::new(&options);
         let memory = Arc::new(GreedyMemoryPool::new(options.memory_total_bytes_max));
-        let disk = spill::open(options.spill.as_ref())?;
+        let disk = Disk::open(options.spill.as_ref())?;
         runtime.spawn(end_polls(Arc::downgrade(&audit), Arc::clone(&options.clock)));
         Ok(Self {
             options,
@@ -307,7 +307,7 @@ impl Engine {
             deadline: deadline.into_std(),
             partitions: self.options.partitions,
             memory: Share::new(self.options.memory_bytes_max, &self.memory),
-            disk: Arc::clone(&self.disk),
+            disk: self.disk.of_query(),
         };
         let handle = self.handle()?;
         let (sender, receiver) = oneshot::channel();

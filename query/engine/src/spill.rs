@@ -16,26 +16,62 @@ pub struct Spill {
     pub folder: PathBuf,
     /// Bytes of all running queries together.
     pub bytes_max: u64,
+    /// Bytes of the file system that are left to others, even if queries wrote all they may: intake has the same disk, and a
+    /// question must not stop it.
+    pub free_bytes_min: u64,
 }
 
-/// The disk of an engine; without one, whatever does not fit into memory is refused.
-///
-/// # Errors
-/// `Internal` if the folder cannot be emptied or made.
-pub(crate) fn open(spill: Option<&Spill>) -> Result<Arc<DiskManager>, EngineError> {
-    let builder = DiskManagerBuilder::default();
-    let builder = match spill {
-        None => builder.with_mode(DiskManagerMode::Disabled),
-        Some(spill) => {
-            empty(&spill.folder).map_err(|error| {
-                EngineError::Internal(format!("cannot empty {}: {error}", spill.folder.display()))
-            })?;
-            builder
-                .with_mode(DiskManagerMode::Directories(vec![spill.folder.clone()]))
-                .with_max_temp_directory_size(spill.bytes_max)
+/// The disk of an engine.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    spill: Option<Spill>,
+    /// For queries that may write.
+    shared: Arc<DiskManager>,
+    /// For queries that may not: what does not fit into memory is refused.
+    none: Arc<DiskManager>,
+}
+
+impl Disk {
+    /// Empties the folder, if there is one.
+    ///
+    /// # Errors
+    /// `Internal` if the folder cannot be emptied or made.
+    pub(crate) fn open(spill: Option<&Spill>) -> Result<Disk, EngineError> {
+        let none = built(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))?;
+        let shared = match spill {
+            None => Arc::clone(&none),
+            Some(spill) => {
+                empty(&spill.folder).map_err(|error| {
+                    EngineError::Internal(format!("cannot empty {}: {error}", spill.folder.display()))
+                })?;
+                let builder = DiskManagerBuilder::default()
+                    .with_mode(DiskManagerMode::Directories(vec![spill.folder.clone()]));
+                built(builder.with_max_temp_directory_size(spill.bytes_max))?
+            }
+        };
+        Ok(Disk { spill: spill.cloned(), shared, none })
+    }
+
+    /// What a query that starts now may use.
+    pub(crate) fn of_query(&self) -> Arc<DiskManager> {
+        let Some(spill) = &self.spill else { return Arc::clone(&self.none) };
+        let yet = spill.bytes_max.saturating_sub(self.shared.used_disk_space());
+        let free = free_bytes(&spill.folder);
+        if free >= yet.saturating_add(spill.free_bytes_min) {
+            return Arc::clone(&self.shared);
         }
-    };
+        tracing::debug!(free, "too little disk is free: a query has none beside its memory");
+        Arc::clone(&self.none)
+    }
+}
+
+fn built(builder: DiskManagerBuilder) -> Result<Arc<DiskManager>, EngineError> {
     builder.build().map(Arc::new).map_err(|error| EngineError::Internal(error.to_string()))
+}
+
+/// None, if the system does not say.
+fn free_bytes(folder: &Path) -> u64 {
+    rustix::fs::statvfs(folder).map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// A killed process leaves its files behind.

@@ -240,10 +240,11 @@ fn pipeline_options(config: &Config, data: &DataDir) -> ingest_pipeline::Options
     }
 }
 
-/// Large queries get disk beside the data, if any.
+/// Large queries get disk beside the data, if any; never what the write-ahead log may still need.
 fn spill(config: &Config, data: &DataDir) -> Option<query_engine::Spill> {
     let bytes_max = config.query.spill_bytes_max;
-    (bytes_max > 0).then(|| query_engine::Spill { folder: data.folder("spill"), bytes_max })
+    let free_bytes_min = config.wal.bytes_max.saturating_add(config.wal.free_bytes_min);
+    (bytes_max > 0).then(|| query_engine::Spill { folder: data.folder("spill"), bytes_max, free_bytes_min })
 }
 
 fn open_query_side(

@@ -254,7 +254,7 @@ fn files(folder: &std::path::Path) -> usize {
 }
 
 /// Guarantee: a sort larger than its memory is answered by way of the disk, within the disk's bound, and nothing stays there;
-/// without a disk it is refused as before. What a killed process left there is gone at the start.
+/// without a disk, or on one that is full but for what others need, it is refused as before. What a killed process left there is gone at the start.
 #[tokio::test]
 async fn a_sort_larger_than_memory() {
     let (world, dir, disk) = (World::new(), TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -262,16 +262,22 @@ async fn a_sort_larger_than_memory() {
     std::fs::create_dir_all(folder.join("datafusion-of-before")).unwrap();
     std::fs::write(folder.join("datafusion-of-before/rows"), "left behind").unwrap();
     let sql = "SELECT sum(n) FROM (SELECT row_number() OVER (ORDER BY value, ts, seq) AS n FROM readings)";
-    let engine_with = |spill: Option<u64>| {
-        let spill = spill.map(|bytes_max| crate::Spill { folder: folder.clone(), bytes_max });
+    let engine_with = |spill: Option<(u64, u64)>| {
+        let spill = spill.map(|(bytes_max, free_bytes_min)| crate::Spill {
+            folder: folder.clone(),
+            bytes_max,
+            free_bytes_min,
+        });
         let options = Options { memory_bytes_max: 20 << 20, partitions: 1, spill, ..options() };
         engine(&world, big(&dir, 100), options)
     };
     let refused = |error: EngineError| assert!(matches!(error, EngineError::OverBudget(_)), "{error:?}");
     refused(ask(&engine_with(None), &world, sql).await.unwrap_err());
     assert_eq!(files(&folder), 1);
-    refused(ask(&engine_with(Some(1 << 20)), &world, sql).await.unwrap_err());
-    let engine = engine_with(Some(1 << 30));
+    refused(ask(&engine_with(Some((1 << 20, 0))), &world, sql).await.unwrap_err());
+    // A disk that others need is as good as none.
+    refused(ask(&engine_with(Some((1 << 30, u64::MAX))), &world, sql).await.unwrap_err());
+    let engine = engine_with(Some((1 << 30, 0)));
     assert_eq!(files(&folder), 0);
     let count: u64 = ask(&engine, &world, "SELECT count(*) FROM readings").await.unwrap()[1].parse().unwrap();
     assert!(count > 800_000);
