@@ -24,6 +24,7 @@ mod catalog;
 mod columns;
 mod constant;
 mod counts;
+mod derived;
 pub mod engine;
 pub mod error;
 mod files;

@@ -16,6 +16,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionConfig;
 
+use crate::derived;
 use crate::functions::Functions;
 use crate::memory::Share;
 use crate::reader::BATCH_ROWS_MAX;
@@ -53,7 +54,7 @@ impl World {
             .with_config(config)
             .with_runtime_env(runtime(self.memory, self.disk)?)
             .with_catalog_list(catalogs);
-        Ok(functions.install(builder).build())
+        Ok(derived::install(functions.install(builder)).build())
     }
 }
 

@@ -2,6 +2,7 @@
 //! the visible ones.
 
 mod attacks;
+mod dependencies;
 mod differential;
 pub(crate) mod fixture;
 mod grouped;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Float64Type, Schema};
 use arrow::row::{RowConverter, SortField};
 
@@ -14,6 +15,7 @@ pub(crate) struct Answer {
     types: String,
     /// Arrow's row format, sorted; each row after its length.
     rows: Vec<u8>,
+    /// As they came.
     batches: Vec<RecordBatch>,
 }
 
@@ -27,17 +29,36 @@ impl Answer {
     /// Batches of one schema. Doubles count to nine digits: sums of thirds depend on their order.
     pub(crate) fn new(schema: &Schema, batches: &[RecordBatch]) -> Answer {
         let types: Vec<String> = schema.fields().iter().map(|field| field.data_type().to_string()).collect();
-        let batches: Vec<RecordBatch> = batches.iter().map(rounded).collect();
-        Answer { types: types.join("|"), rows: sorted(schema, &batches), batches }
+        let rounded: Vec<RecordBatch> = batches.iter().map(rounded).collect();
+        Answer { types: types.join("|"), rows: sorted(schema, &rounded), batches: batches.to_vec() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
+    /// Whether the rows came in an order of all their columns.
+    pub(crate) fn is_in_order(&self, order: &[SortOptions]) -> bool {
+        let Some(first) = self.batches.first() else { return true };
+        let fields = first
+            .schema()
+            .fields()
+            .iter()
+            .zip(order)
+            .map(|(field, options)| SortField::new_with_options(field.data_type().clone(), *options))
+            .collect();
+        let converter = RowConverter::new(fields).unwrap();
+        let mut rows = converter.empty_rows(0, 0);
+        for batch in &self.batches {
+            converter.append(&mut rows, batch.columns()).unwrap();
+        }
+        rows.iter().is_sorted()
+    }
+
     /// The rows as text, after the types.
     pub(crate) fn text(&self) -> Vec<String> {
-        let mut rows: Vec<String> = self.batches.iter().flat_map(text_rows).collect();
+        let mut rows: Vec<String> =
+            self.batches.iter().map(rounded).flat_map(|batch| text_rows(&batch)).collect();
         rows.sort();
         rows.insert(0, self.types.clone());
         rows
@@ -112,4 +133,7 @@ fn answers_differ_by_rows_and_types() {
     assert_eq!(text(vec![None, Some("a")]), text(vec![Some("a"), None]));
     assert!(real(&[]).is_empty() && !text(vec![None]).is_empty());
     assert_eq!(text(vec![Some("a")]).text(), ["Utf8View", "a"]);
+    let (up, down) = (SortOptions::new(false, false), SortOptions::new(true, false));
+    assert!(real(&[1.0, 2.0, 2.0]).is_in_order(&[up]) && !real(&[1.0, 2.0]).is_in_order(&[down]));
+    assert!(!real(&[1.0, 1.000_000_000_000_1, 1.0]).is_in_order(&[up]), "by all digits");
 }

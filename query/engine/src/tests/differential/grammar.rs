@@ -7,6 +7,8 @@
 
 use std::fmt::Write;
 
+use arrow::compute::SortOptions;
+
 /// Seeded numbers (SplitMix64, Steele et al. 2014).
 pub(crate) struct Rng(u64);
 
@@ -67,15 +69,18 @@ struct Scope {
 pub(crate) struct Statement {
     pub(crate) sql: String,
     pub(crate) is_fallible: bool,
+    /// By which its columns are ordered, if it says so.
+    pub(crate) order: Option<Vec<SortOptions>>,
 }
 
 /// The statement of a seed.
 pub(crate) fn statement(seed: u64) -> Statement {
     let mut maker = Maker { rng: Rng::new(seed), names: 0, ctes: Vec::new() };
     if maker.rng.chance(30) {
-        return Statement { sql: maker.fallible(), is_fallible: true };
+        return Statement { sql: maker.fallible(), is_fallible: true, order: None };
     }
-    Statement { sql: maker.total(), is_fallible: false }
+    let (sql, order) = maker.total();
+    Statement { sql, is_fallible: false, order }
 }
 
 struct Maker {
@@ -85,6 +90,13 @@ struct Maker {
     ctes: Vec<(String, Vec<Type>)>,
 }
 
+/// How a column may be ordered: in words, whether downwards, whether nulls come first.
+const WAYS: [(&str, bool, bool); 4] = [
+    ("", false, false),
+    (" DESC", true, true),
+    (" ASC NULLS FIRST", false, true),
+    (" DESC NULLS LAST", true, false),
+];
 const PEOPLE: usize = super::PEOPLE as usize;
 const SIGNALS: &[&str] = &["heart_rate", "spo2", "skin_temperature", "acceleration_x", "nosuch"];
 
@@ -95,7 +107,7 @@ impl Maker {
     }
 
     /// With common tables, set operations, order and limit.
-    fn total(&mut self) -> String {
+    fn total(&mut self) -> (String, Option<Vec<SortOptions>>) {
         let mut sql = String::new();
         if self.rng.chance(20) {
             let (types, name) = (self.types(3), self.name('w'));
@@ -113,20 +125,23 @@ impl Maker {
             _ => self.select(&types, 3),
         };
         sql.push_str(&body);
+        let mut order = None;
         if self.rng.chance(30) {
             // By all columns: rows that compare equal are then the same row, and any of them may be cut off.
-            let order: Vec<String> = (1..=types.len())
-                .map(|at| {
-                    let way = self.rng.pick(&["", " DESC", " ASC NULLS FIRST", " DESC NULLS LAST"]);
-                    format!("{at}{way}")
-                })
-                .collect();
-            let _ = write!(sql, " ORDER BY {}", order.join(", "));
+            let ways: Vec<usize> = types.iter().map(|_| self.rng.below(WAYS.len())).collect();
+            let keys: Vec<String> =
+                ways.iter().enumerate().map(|(at, way)| format!("{}{}", at + 1, WAYS[*way].0)).collect();
+            let _ = write!(sql, " ORDER BY {}", keys.join(", "));
+            order = Some(
+                ways.iter()
+                    .map(|way| SortOptions { descending: WAYS[*way].1, nulls_first: WAYS[*way].2 })
+                    .collect(),
+            );
             if self.rng.chance(70) {
                 let _ = write!(sql, " LIMIT {} OFFSET {}", self.rng.below(60), self.rng.below(20));
             }
         }
-        sql
+        (sql, order)
     }
 
     fn types(&mut self, most: usize) -> Vec<Type> {
