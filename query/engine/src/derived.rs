@@ -36,7 +36,7 @@ pub(crate) fn install(builder: SessionStateBuilder) -> SessionStateBuilder {
     builder.with_relation_planners(vec![Arc::new(Relations::default())]).with_query_planner(Arc::new(Planner))
 }
 
-/// Plans tables and sub-queries in FROM.
+/// Plans tables and sub-queries in FROM, of one request.
 #[derive(Debug, Default)]
 struct Relations {
     /// Whether the next call is our own, for the planner's plan of the same relation.
