@@ -6,12 +6,14 @@
 //! | [`engine`] | the order of the steps; admission, planning thread |
 //! | `gate` | what a statement must be before it is planned |
 //! | `functions`, `session`, `memory`, `catalog`, `rollup` | the planner's world for one request |
+//! | `derived` | sub-queries as relations, of whose keys nothing is said: where the planner would answer wrongly |
 //! | `scan` | `ConsentScan`, the opaque leaf where consent is enforced |
 //! | `mask`, `narrow`, `files`, `reader`, `constant`, `origins`, `columns`, `counts` | what the leaf is made of |
 //! | [`spill`] | disk for what is larger than a query's memory |
 //! | `turns` | whose scan may read next |
 //! | `walk`, `bounded` | the last look at a plan, and look-outs in what may work long |
 //! | `numbered` | grouping by the numbers of names |
+//! | `mapped` | the operator around a function that the last two are made of |
 //! | `shown` | `EXPLAIN`: a plan over empty tables, as text |
 //! | [`running`], `record` | the stream, and its two records in the audit |
 //! | [`manifest`], `shelf` | what an answer was made of: signed, kept, proved; the newest of a folder's files |

@@ -13,6 +13,7 @@
 //! inbound.rs     packets of both versions as one enum; outbound.rs: the way back
 //! session.rs     the protocol: packets in, actions out; no clock, no socket. end.rs: why it ends
 //! sessions.rs    who is connected under which name, and what outlives a connection
+//! lease.rs       how long a client may stay: as long as what it came with holds
 //! verdict.rs     the verdict message and how waiting ones merge
 //! hub.rs         who listens to which device; the latest verdict of each
 //! deliveries.rs  publishes not answered yet, in order of arrival
@@ -33,6 +34,8 @@
 //! - A session may outlive its connection for `session_expiry_s_max` at most (told in v5; 3.1.1 without clean session
 //!   gets that long). Kept are its subscriptions and, per device, one merged verdict; a QoS 1 verdict that was not
 //!   acknowledged is said again as part of the next message, under a new packet id.
+//! - What a client came with is looked at every `lease_every`; when it has ended, so does the connection (v5: 0x87). A session may
+//!   outlive it, and whoever comes back to it logs in again.
 //! - Under pressure the connection is not read and nothing is acknowledged; keep-alive does not run meanwhile.
 
 mod connection;
