@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::optimizer::Optimizer;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
@@ -41,13 +42,29 @@ const AT_ONCE: usize = 8;
 /// What somebody learns of a statement: types and rows, or the kind of failure.
 type Learned = Result<Answer, Kind>;
 
-/// A plain engine over rows, with the names the guarded one has. What would make DataFusion answer wrongly is left out of both
-/// (`derived`, `session`).
+/// What DataFusion's optimizer must do so that a statement can be run at all. Everything else it does, ours does and this one does
+/// not: what it does wrongly is then no longer wrong alike on both sides (seeds 23,188, 127,277 and 619,040 were).
+const NEEDED_RULES: &[&str] = &[
+    "rewrite_set_comparison",
+    "simplify_expressions",
+    "eliminate_duplicated_expr",
+    "replace_distinct_aggregate",
+    "decorrelate_predicate_subquery",
+    "scalar_subquery_to_join",
+    "decorrelate_lateral_join",
+    "extract_equijoin_predicate",
+];
+
+/// A plain engine over rows, with the names the guarded one has, that does statements as they are written.
 fn plain(rows: RecordBatch) -> SessionContext {
     let mut config =
         SessionConfig::new().with_default_catalog_and_schema("vitalog", "public").with_target_partitions(2);
     config.options_mut().optimizer.join_reordering = false;
+    let mut rules = Optimizer::new().rules;
+    rules.retain(|rule| NEEDED_RULES.contains(&rule.name()));
+    assert_eq!(rules.len(), NEEDED_RULES.len());
     let builder = SessionStateBuilder::new().with_config(config).with_default_features();
+    let builder = builder.with_optimizer_rules(rules);
     let context = SessionContext::new_with_state(crate::derived::install(builder).build());
     context.register_batch("readings", rows).unwrap();
     context
