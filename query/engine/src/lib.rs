@@ -13,7 +13,7 @@
 //! | `turns` | whose scan may read next |
 //! | `walk`, `bounded` | the last look at a plan, and look-outs in what may work long |
 //! | `numbered` | grouping by the numbers of names |
-//! | `mapped` | the operator around a function that the last two are made of |
+//! | `mapped` | the operator around a function that `bounded` and `numbered` put into plans |
 //! | `shown` | `EXPLAIN`: a plan over empty tables, as text |
 //! | [`running`], `record` | the stream, and its two records in the audit |
 //! | [`manifest`], `shelf` | what an answer was made of: signed, kept, proved; the newest of a folder's files |
