@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicBool, Ordering as Memory};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::{DFSchema, DFSchemaRef, Result, plan_err};
-use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::planner::{
@@ -28,12 +27,12 @@ use datafusion::logical_expr::{
     Expr, Extension, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore,
 };
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
+use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use datafusion::sql::sqlparser::ast::{TableAlias, TableFactor};
 
-/// Plans statements as this file says.
+/// Plans statements as this file says, if [`crate::planner`] makes the plans that run.
 pub(crate) fn install(builder: SessionStateBuilder) -> SessionStateBuilder {
-    builder.with_relation_planners(vec![Arc::new(Relations::default())]).with_query_planner(Arc::new(Planner))
+    builder.with_relation_planners(vec![Arc::new(Relations::default())])
 }
 
 /// Plans tables and sub-queries in FROM, of one request.
@@ -144,23 +143,8 @@ impl UserDefinedLogicalNodeCore for KeyIsForgotten {
     }
 }
 
-/// The default one, which leaves [`KeyIsForgotten`] out of what runs.
-#[derive(Debug)]
-struct Planner;
-
-#[async_trait]
-impl QueryPlanner for Planner {
-    async fn create_physical_plan(
-        &self,
-        plan: &LogicalPlan,
-        session: &dyn Session,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(Input)]);
-        planner.create_physical_plan(plan, session).await
-    }
-}
-
-struct Input;
+/// Plans [`KeyIsForgotten`] as its input.
+pub(crate) struct Input;
 
 #[async_trait]
 impl ExtensionPlanner for Input {

@@ -19,7 +19,9 @@ use datafusion::prelude::SessionConfig;
 use crate::derived;
 use crate::functions::Functions;
 use crate::memory::Share;
+use crate::planner;
 use crate::reader::BATCH_ROWS_MAX;
+use crate::rules;
 
 /// Catalogue and default schema as SQL names them.
 const CATALOG: &str = "vitalog";
@@ -57,7 +59,7 @@ impl World {
             .with_config(config)
             .with_runtime_env(runtime(self.memory, self.disk)?)
             .with_catalog_list(catalogs);
-        Ok(derived::install(functions.install(builder)).build())
+        Ok(planner::install(derived::install(rules::install(functions.install(builder)))).build())
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::execution::disk_manager::{DiskManager, DiskManagerBuilder, DiskManagerMode};
 
@@ -29,6 +30,8 @@ pub(crate) struct Disk {
     shared: Arc<DiskManager>,
     /// For queries that may not: what does not fit into memory is refused.
     none: Arc<DiskManager>,
+    /// Whether the last query was told that too little is free: said once to the operator, and once when there is again.
+    is_short: AtomicBool,
 }
 
 impl Disk {
@@ -49,7 +52,7 @@ impl Disk {
                 built(builder.with_max_temp_directory_size(spill.bytes_max))?
             }
         };
-        Ok(Disk { spill: spill.cloned(), shared, none })
+        Ok(Disk { spill: spill.cloned(), shared, none, is_short: AtomicBool::new(false) })
     }
 
     /// What a query that starts now may use.
@@ -57,11 +60,21 @@ impl Disk {
         let Some(spill) = &self.spill else { return Arc::clone(&self.none) };
         let yet = spill.bytes_max.saturating_sub(self.shared.used_disk_space());
         let free = free_bytes(&spill.folder);
-        if free >= yet.saturating_add(spill.free_bytes_min) {
-            return Arc::clone(&self.shared);
+        let needed = yet.saturating_add(spill.free_bytes_min);
+        let is_short = free < needed;
+        let was_short = self.is_short.swap(is_short, Ordering::Relaxed);
+        match (was_short, is_short) {
+            (false, true) => {
+                tracing::warn!(
+                    free,
+                    needed,
+                    "too little disk is free: large sorts and groupings are refused"
+                );
+            }
+            (true, false) => tracing::info!(free, "disk is free again: large sorts and groupings use it"),
+            _ => {}
         }
-        tracing::debug!(free, "too little disk is free: a query has none beside its memory");
-        Arc::clone(&self.none)
+        Arc::clone(if is_short { &self.none } else { &self.shared })
     }
 }
 

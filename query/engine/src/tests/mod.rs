@@ -10,6 +10,7 @@ mod hostile;
 mod oracle;
 mod past;
 pub(crate) mod people;
+mod rules;
 mod stream;
 
 use std::sync::Arc;
