@@ -2,7 +2,6 @@
 //! leave no room for a visible row are skipped. Never decides that a row is visible; that is the mask's, per row.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 
 use crate::mask::{Bounds, Mask};
+use crate::positions::Positions;
 use crate::tables::{FileKind, FramesFile, LakeFile};
 
 /// Most footers kept in memory; a lake file never changes, so an entry is never stale.
@@ -72,7 +72,7 @@ impl Footers {
     }
 
     fn load(&self, path: &Path) -> Result<ArrowReaderMetadata, ParquetError> {
-        let source = File::open(path).map_err(|error| ParquetError::External(Box::new(error)))?;
+        let source = Positions::open(path).map_err(|error| ParquetError::External(Box::new(error)))?;
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let metadata = ArrowReaderMetadata::load(&source, options)?;
         let mut known = self.known.lock();

@@ -40,6 +40,7 @@ mod narrow;
 mod numbered;
 mod origins;
 mod planner;
+mod positions;
 mod reader;
 mod record;
 mod rollup;

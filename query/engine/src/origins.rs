@@ -2,7 +2,6 @@
 //! rows name the frame by its leaf. Read only when a query asks for one of those columns. Decides nothing about visibility.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use schemas_signals::columns::ORIGIN_COLUMNS;
 
+use crate::positions::Positions;
 use crate::reader::ReadError;
 
 /// Most frames whose columns one scan keeps for its partitions to share, 28 bytes each, and one file at least. A partition
@@ -39,7 +39,7 @@ impl OriginFiles {
         if let Some((_, origins)) = known.iter().find(|(known, _)| known == path) {
             return Ok(Arc::clone(origins));
         }
-        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
+        let reader = ParquetRecordBatchReaderBuilder::try_new(Positions::open(path)?)?;
         let mask = ProjectionMask::columns(reader.parquet_schema(), ORIGIN_COLUMNS);
         let mut batches = Vec::new();
         for rows in reader.with_projection(mask).with_batch_size(FRAMES_AT_ONCE).build()? {

@@ -3,7 +3,6 @@
 //! can see a row.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
@@ -21,6 +20,7 @@ use crate::counts::Tally;
 use crate::files::Piece;
 use crate::mask::{Interval, Lookup, Mask};
 use crate::origins::{OriginFiles, Origins};
+use crate::positions::Positions;
 use crate::tables::FileKind;
 
 /// Most rows of one output batch.
@@ -281,7 +281,7 @@ impl PartitionReader {
             .map(|(index, _)| index)
             .collect();
         let projection = ProjectionMask::roots(parquet, roots);
-        let source = File::open(&piece.file.path)?;
+        let source = Positions::open(&piece.file.path)?;
         let mut builder =
             ParquetRecordBatchReaderBuilder::new_with_metadata(source, piece.file.metadata.clone())
                 .with_row_groups(vec![piece.group])

@@ -51,8 +51,7 @@ impl World {
             .with_batch_size(BATCH_ROWS_MAX)
             .with_target_partitions(self.partitions.max(1));
         config.options_mut().execution.collect_statistics = false;
-        // A filter above joined sides that were swapped goes down by its columns' names, to the wrong side if both have one of
-        // that name (DataFusion 55.2; seed 139,624 of the random statements). There are no statistics to swap by anyway.
+        // There are no statistics to swap the sides of a join by.
         config.options_mut().optimizer.join_reordering = false;
         let catalogs = catalogs(self.public, self.small)?;
         let builder = SessionStateBuilder::new()

@@ -37,6 +37,16 @@ impl Answer {
         self.rows.is_empty()
     }
 
+    /// How many rows.
+    pub(crate) fn count(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// Whether a column is of doubles.
+    pub(crate) fn has_doubles(&self) -> bool {
+        self.types.contains("Float64")
+    }
+
     /// Whether the rows came in an order of all their columns.
     pub(crate) fn is_in_order(&self, order: &[SortOptions]) -> bool {
         let Some(first) = self.batches.first() else { return true };

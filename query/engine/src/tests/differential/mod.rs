@@ -25,6 +25,7 @@ use tempfile::TempDir;
 use super::fixture::{PEOPLE, Store, lake, options, with_ids};
 use super::oracle::{everything, permitted};
 use super::people::World;
+use crate::rules::LEFT_OUT;
 use crate::{Engine, RunOptions, derived, planner};
 use answer::Answer;
 use grammar::statement;
@@ -34,14 +35,17 @@ use kinds::Kind;
 const SEEDS: Range<u64> = 0..2_000;
 /// Beside them: seeds of statements that once differed (`LOG.md` says how).
 const FOUND: &[u64] = &[
-    7_480, 16_312, 17_187, 18_414, 19_543, 23_188, 40_079, 127_277, 139_624, 507_538, 511_418, 511_523,
-    512_575, 513_205, 516_203, 519_494, 521_031, 561_235, 577_565, 619_040,
+    74_009, 95_925, 217_267, 224_019, 226_470, 573_925, 575_976, 7_480, 16_312, 17_187, 18_414, 19_543,
+    23_188, 40_079, 127_277, 139_624, 507_538, 511_418, 511_523, 512_575, 513_205, 516_203, 519_494, 521_031,
+    561_235, 577_565, 619_040,
 ];
 /// Statements that the gate or the plan walk refuse for their size, in a hundred, at most: there is nothing to compare.
 const REFUSED_PERCENT_MAX: u64 = 5;
 /// Statements in a thousand, and one more, to which the plain engine has no answer to compare with: it does not repeat the one it
 /// gave (seed 23,188), or its planner says that it failed by a fault of its own (seed 40,079).
 const INCOMPARABLE_PER_MILLE_MAX: u64 = 1;
+/// Differing statements that are shown and looked into.
+const SHOWN_MAX: usize = 5;
 /// Statements under way at once.
 const AT_ONCE: usize = 8;
 
@@ -68,7 +72,7 @@ const NEEDED_PHYSICAL_RULES: &[&str] = &["join_selection", "EnsureRequirements",
 /// A plain engine over rows, with the names the guarded one has, that does statements as they are written.
 fn plain(rows: RecordBatch) -> SessionContext {
     let mut config =
-        SessionConfig::new().with_default_catalog_and_schema("vitalog", "public").with_target_partitions(2);
+        SessionConfig::new().with_default_catalog_and_schema("vitalog", "public").with_target_partitions(1);
     config.options_mut().optimizer.join_reordering = false;
     let mut rules = Optimizer::new().rules;
     rules.retain(|rule| NEEDED_RULES.contains(&rule.name()));
@@ -119,7 +123,7 @@ struct Tally {
     refused: AtomicU64,
     empty: AtomicU64,
     incomparable: AtomicU64,
-    differing: Mutex<Vec<String>>,
+    differing: Mutex<Vec<(u64, String)>>,
 }
 
 impl Tally {
@@ -147,6 +151,21 @@ async fn is_no_answer(plain: &SessionContext, sql: &str, answer: &Learned) -> bo
     false
 }
 
+/// Whether it is only that LIMIT cuts elsewhere: the rows are ordered by doubles whose last digits depend on the order of sums (seed
+/// 224,019), and all of them are the same.
+async fn is_cut_elsewhere(
+    (engine, world, plain): (&Engine, &World, &SessionContext),
+    sql: &str,
+    (expected, found): (&Learned, &Learned),
+) -> bool {
+    let (Ok(expected), Ok(found), Some(at)) = (expected, found, sql.rfind(" LIMIT ")) else { return false };
+    if !expected.has_doubles() || expected.count() != found.count() {
+        return false;
+    }
+    let all = asked_plainly(plain, &sql[..at]).await;
+    all.is_ok() && all == asked_with_consent(engine, world, &sql[..at]).await
+}
+
 /// What to look at first: the statement and the rows that one side has and the other has not.
 fn differing(seed: u64, sql: &str, expected: &Learned, found: &Learned) -> String {
     let text = match (expected, found) {
@@ -161,6 +180,23 @@ fn differing(seed: u64, sql: &str, expected: &Learned, found: &Learned) -> Strin
         (expected, found) => format!("{found:?} for {expected:?}"),
     };
     format!("seed {seed}: {sql}\n  {text}")
+}
+
+/// The rules without any one of which the engine answers as the plain one does.
+async fn rules_at_fault(engine: &Engine, world: &World, plain: &SessionContext, seed: u64) -> Vec<String> {
+    let sql = statement(seed).sql;
+    let expected = asked_plainly(plain, &sql).await;
+    let (logical, physical) = (Optimizer::new().rules, PhysicalOptimizer::new().rules);
+    let names = logical.iter().map(|rule| rule.name()).chain(physical.iter().map(|rule| rule.name()));
+    let mut at_fault = Vec::new();
+    for name in names {
+        name.clone_into(&mut LEFT_OUT.lock());
+        if asked_with_consent(engine, world, &sql).await == expected {
+            at_fault.push(name.to_owned());
+        }
+    }
+    LEFT_OUT.lock().clear();
+    at_fault
 }
 
 /// Guarantee: whatever a statement does, it tells what it would tell if the hidden rows did not exist: rows, types, and
@@ -192,26 +228,33 @@ async fn statements_tell_nothing_of_hidden_rows() {
                     && !answer.is_in_order(order)
                 {
                     let text = format!("seed {seed}: {}\n  not in the order asked for", statement.sql);
-                    return tally.differing.lock().push(text);
+                    return tally.differing.lock().push((seed, text));
                 }
                 if found == expected || found.as_ref().is_err_and(Kind::is_refusal) {
                     return;
                 }
-                if is_no_answer(plain, &statement.sql, &expected).await {
+                if is_no_answer(plain, &statement.sql, &expected).await
+                    || is_cut_elsewhere((engine, world, plain), &statement.sql, (&expected, &found)).await
+                {
                     tally.incomparable.fetch_add(1, Ordering::Relaxed);
                 } else {
-                    tally.differing.lock().push(differing(seed, &statement.sql, &expected, &found));
+                    let text = differing(seed, &statement.sql, &expected, &found);
+                    tally.differing.lock().push((seed, text));
                 }
             }
         })
         .await;
     let found = std::mem::take(&mut *tally.differing.lock());
     println!("{total} statements: {tally:?}");
+    for (seed, text) in found.iter().take(SHOWN_MAX) {
+        let rules = rules_at_fault(&engines[*seed as usize % 2], &world, &plain, *seed).await;
+        println!("{text}\n  the same without one of {rules:?}");
+    }
     assert!(
         found.is_empty(),
-        "{} differ, the first of them:\n{}",
+        "{} differ: {:?}",
         found.len(),
-        found[..found.len().min(5)].join("\n")
+        found.iter().map(|(seed, _)| seed).collect::<Vec<_>>()
     );
     assert!(tally.refused.into_inner() * 100 <= total * REFUSED_PERCENT_MAX);
     assert!(tally.incomparable.into_inner() <= total * INCOMPARABLE_PER_MILLE_MAX / 1_000 + 1);
