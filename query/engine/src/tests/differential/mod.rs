@@ -37,7 +37,7 @@ const SEEDS: Range<u64> = 0..2_000;
 const FOUND: &[u64] = &[
     74_009, 95_925, 217_267, 224_019, 226_470, 573_925, 575_976, 7_480, 16_312, 17_187, 18_414, 19_543,
     23_188, 40_079, 127_277, 139_624, 507_538, 511_418, 511_523, 512_575, 513_205, 516_203, 519_494, 521_031,
-    561_235, 577_565, 619_040,
+    561_235, 577_565, 619_040, 719_909,
 ];
 /// Statements that the gate or the plan walk refuse for their size, in a hundred, at most: there is nothing to compare.
 const REFUSED_PERCENT_MAX: u64 = 5;
@@ -46,6 +46,8 @@ const REFUSED_PERCENT_MAX: u64 = 5;
 const INCOMPARABLE_PER_MILLE_MAX: u64 = 1;
 /// Differing statements that are shown and looked into.
 const SHOWN_MAX: usize = 5;
+/// How often a statement is asked again before its answer is held for the only one.
+const ASKED_AGAIN: usize = 8;
 /// Statements under way at once.
 const AT_ONCE: usize = 8;
 
@@ -122,7 +124,8 @@ struct Tally {
     failures: AtomicU64,
     refused: AtomicU64,
     empty: AtomicU64,
-    incomparable: AtomicU64,
+    /// Their seeds.
+    incomparable: Mutex<Vec<u64>>,
     differing: Mutex<Vec<(u64, String)>>,
 }
 
@@ -143,7 +146,7 @@ async fn is_no_answer(plain: &SessionContext, sql: &str, answer: &Learned) -> bo
     if matches!(answer, Err(Kind::Fault)) {
         return true;
     }
-    for _ in 0..4 {
+    for _ in 0..ASKED_AGAIN {
         if asked_plainly(plain, sql).await != *answer {
             return true;
         }
@@ -164,6 +167,24 @@ async fn is_cut_elsewhere(
     }
     let all = asked_plainly(plain, &sql[..at]).await;
     all.is_ok() && all == asked_with_consent(engine, world, &sql[..at]).await
+}
+
+/// Whether the engine's answer is one of several: sums of doubles whose last digits depend on the order of rows, and are told apart
+/// by UNION, DISTINCT or groups (seed 719,909).
+async fn is_one_of_several(
+    (engine, world): (&Engine, &World),
+    sql: &str,
+    (expected, found): (&Learned, &Learned),
+) -> bool {
+    if !found.as_ref().is_ok_and(Answer::has_doubles) {
+        return false;
+    }
+    for _ in 0..ASKED_AGAIN {
+        if asked_with_consent(engine, world, sql).await == *expected {
+            return true;
+        }
+    }
+    false
 }
 
 /// What to look at first: the statement and the rows that one side has and the other has not.
@@ -235,8 +256,9 @@ async fn statements_tell_nothing_of_hidden_rows() {
                 }
                 if is_no_answer(plain, &statement.sql, &expected).await
                     || is_cut_elsewhere((engine, world, plain), &statement.sql, (&expected, &found)).await
+                    || is_one_of_several((engine, world), &statement.sql, (&expected, &found)).await
                 {
-                    tally.incomparable.fetch_add(1, Ordering::Relaxed);
+                    tally.incomparable.lock().push(seed);
                 } else {
                     let text = differing(seed, &statement.sql, &expected, &found);
                     tally.differing.lock().push((seed, text));
@@ -257,7 +279,7 @@ async fn statements_tell_nothing_of_hidden_rows() {
         found.iter().map(|(seed, _)| seed).collect::<Vec<_>>()
     );
     assert!(tally.refused.into_inner() * 100 <= total * REFUSED_PERCENT_MAX);
-    assert!(tally.incomparable.into_inner() <= total * INCOMPARABLE_PER_MILLE_MAX / 1_000 + 1);
+    assert!(tally.incomparable.lock().len() as u64 <= total * INCOMPARABLE_PER_MILLE_MAX / 1_000 + 1);
     assert!(tally.rows.into_inner() * 5 > total * 2, "many statements should find something");
     assert!(tally.failures.into_inner() * 20 > total, "some should fail on a visible value");
 }
