@@ -51,6 +51,10 @@ async fn keys_are_grouped_as_they_are_written() {
             &["100"],
         ),
         (
+            "SELECT count(*) FROM (SELECT CAST(seq AS DOUBLE) AS a, count(DISTINCT ts), seq FROM readings GROUP BY 1, seq) s",
+            &["100"],
+        ),
+        (
             "SELECT n FROM (SELECT 'x' AS k, flags, count(*) > 0 AS n FROM readings GROUP BY 1, flags) s",
             &["true"],
         ),
@@ -65,6 +69,17 @@ async fn a_null_in_a_list_is_planned() {
         "SELECT count(*) > 10 FROM (SELECT DISTINCT seq, CASE WHEN device NOT IN (NULL, 'x') THEN least(value, value) \
          ELSE coalesce(value, value) END AS c FROM readings) s",
         &["true"],
+    )])
+    .await;
+}
+
+/// Guarantee: LIMIT takes the first rows, also where the parts of a union have a first key that is constant in each.
+#[tokio::test]
+async fn the_first_rows_are_the_first() {
+    answers(&[(
+        "SELECT k FROM (SELECT 1 AS k, min(ts) AS t FROM readings UNION ALL SELECT 108, ts FROM readings) s \
+         ORDER BY k, t DESC LIMIT 2",
+        &["1", "108"],
     )])
     .await;
 }
