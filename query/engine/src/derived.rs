@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicBool, Ordering as Memory};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::{DFSchema, DFSchemaRef, Result, plan_err};
-use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
@@ -30,9 +29,9 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use datafusion::sql::sqlparser::ast::{TableAlias, TableFactor};
 
-/// Plans statements as this file says, if [`crate::planner`] makes the plans that run.
-pub(crate) fn install(builder: SessionStateBuilder) -> SessionStateBuilder {
-    builder.with_relation_planners(vec![Arc::new(Relations::default())])
+/// What plans the relations of one request, for [`crate::planner`].
+pub(crate) fn relations() -> Vec<Arc<dyn RelationPlanner>> {
+    vec![Arc::new(Relations::default())]
 }
 
 /// Plans tables and sub-queries in FROM, of one request.

@@ -19,9 +19,9 @@ use crate::derived;
 const DIFFERENCES: &str = "Differences:";
 const NULLABLE: &str = "- field nullability at index";
 
-/// Plans statements as this file says.
+/// Plans statements as this file and [`derived`] say, which belong together: this one plans what that one leaves in a plan.
 pub(crate) fn install(builder: SessionStateBuilder) -> SessionStateBuilder {
-    builder.with_query_planner(Arc::new(Planner))
+    builder.with_relation_planners(derived::relations()).with_query_planner(Arc::new(Planner))
 }
 
 /// DataFusion's planner, which knows our nodes.

@@ -16,7 +16,6 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionConfig;
 
-use crate::derived;
 use crate::functions::Functions;
 use crate::memory::Share;
 use crate::planner;
@@ -58,7 +57,7 @@ impl World {
             .with_config(config)
             .with_runtime_env(runtime(self.memory, self.disk)?)
             .with_catalog_list(catalogs);
-        Ok(planner::install(derived::install(rules::install(functions.install(builder)))).build())
+        Ok(planner::install(rules::install(functions.install(builder))).build())
     }
 }
 

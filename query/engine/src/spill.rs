@@ -62,20 +62,36 @@ impl Disk {
         let free = free_bytes(&spill.folder);
         let needed = yet.saturating_add(spill.free_bytes_min);
         let is_short = free < needed;
-        let was_short = self.is_short.swap(is_short, Ordering::Relaxed);
-        match (was_short, is_short) {
-            (false, true) => {
+        match self.news(is_short) {
+            Some(News::Short) => {
                 tracing::warn!(
                     free,
                     needed,
                     "too little disk is free: large sorts and groupings are refused"
                 );
             }
-            (true, false) => tracing::info!(free, "disk is free again: large sorts and groupings use it"),
-            _ => {}
+            Some(News::Free) => tracing::info!(free, "disk is free again: large sorts and groupings use it"),
+            None => {}
         }
         Arc::clone(if is_short { &self.none } else { &self.shared })
     }
+
+    /// What of this the operator has not been told yet.
+    fn news(&self, is_short: bool) -> Option<News> {
+        let was_short = self.is_short.swap(is_short, Ordering::Relaxed);
+        match (was_short, is_short) {
+            (false, true) => Some(News::Short),
+            (true, false) => Some(News::Free),
+            _ => None,
+        }
+    }
+}
+
+/// A change of what queries may write.
+#[derive(Debug, PartialEq, Eq)]
+enum News {
+    Short,
+    Free,
 }
 
 fn built(builder: DiskManagerBuilder) -> Result<Arc<DiskManager>, EngineError> {
@@ -94,4 +110,18 @@ fn empty(folder: &Path) -> std::io::Result<()> {
         _ => {}
     }
     std::fs::create_dir_all(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantee: however many queries find too little disk, the operator is told once, and once when there is enough again.
+    #[test]
+    fn the_operator_is_told_once() {
+        let disk = Disk::open(None).unwrap();
+        let news = [false, true, true, true, false, false, true].map(|is_short| disk.news(is_short));
+        let (short, free) = (Some(News::Short), Some(News::Free));
+        assert_eq!(news, [None, short, None, None, free, None, Some(News::Short)]);
+    }
 }

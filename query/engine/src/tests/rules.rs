@@ -83,3 +83,70 @@ async fn the_first_rows_are_the_first() {
     )])
     .await;
 }
+
+/// Guarantee: a branch of a union that is in no order of its own (one row, or a column twice) comes in the order asked for.
+#[tokio::test]
+async fn a_union_is_sorted_whatever_its_branches() {
+    answers(&[(
+        "SELECT value AS a, seq AS b, value AS c FROM readings WHERE seq = 69 AND value > 71.5 AND signal = 'spo2' \
+         UNION ALL SELECT min(value), sum(seq) * 0, max(value) FROM readings ORDER BY 1, 2, 3",
+        &["0.0|0|79.0", "72.0|69|72.0"],
+    )])
+    .await;
+}
+
+/// Guarantee: a condition on one side of an outer join is a condition on that side, though both have a column of that name. Of nine
+/// people two signals have the number 69, and three have a value then, one of which (another device's) is 2.
+#[tokio::test]
+async fn a_join_keeps_its_sides_apart() {
+    let joined = "readings t1 RIGHT JOIN readings t2 ON t1.subject = t2.subject AND t1.ts = t2.ts";
+    let at = "coalesce(t1.seq, t2.seq) = 69";
+    answers(&[
+        (&format!("SELECT count(*) FROM {joined} WHERE {at}"), &["54"]),
+        (&format!("SELECT count(*) FROM {joined} WHERE {at} AND t2.value > 61.5"), &["36"]),
+        (&format!("SELECT min(t2.value) FROM {joined} WHERE {at} AND t2.value < 61.5"), &["2.0"]),
+    ])
+    .await;
+}
+
+/// Guarantee: LIMIT over groups takes the first of all groups, with and without a value.
+#[tokio::test]
+async fn no_group_is_lost_to_a_limit() {
+    answers(&[
+        (
+            "SELECT max(value) FROM readings GROUP BY received_at UNION SELECT 1.5 ORDER BY 1 DESC NULLS LAST LIMIT 4",
+            &["76.0", "77.0", "78.0", "79.0"],
+        ),
+        (
+            "SELECT count(*) FROM (SELECT max(value) FROM readings GROUP BY received_at UNION SELECT NULL \
+             ORDER BY 1 DESC NULLS LAST LIMIT 3 OFFSET 2) s",
+            &["3"],
+        ),
+    ])
+    .await;
+}
+
+/// Guarantee: a window with two columns that come to the same function is planned, and gives both.
+#[tokio::test]
+async fn a_window_may_say_a_thing_twice() {
+    let twice = "SELECT seq, lag(seq) OVER (PARTITION BY device ORDER BY ts) AS a, \
+                 lag(coalesce(seq, seq)) OVER (PARTITION BY device ORDER BY ts) AS b FROM readings";
+    answers(&[
+        (&format!("SELECT count(*) FROM ({twice}) s WHERE a IS DISTINCT FROM b"), &["0"]),
+        (&format!("SELECT max(a), max(b) FROM ({twice}) s WHERE seq > 10"), &["99|99"]),
+    ])
+    .await;
+}
+
+/// Guarantee: where columns cannot be moved and the rows stay in order, they are not, and the statement is answered.
+#[tokio::test]
+async fn columns_are_moved_only_where_order_is_kept() {
+    answers(&[(
+        "SELECT TIMESTAMP '2026-01-01T00:02:05.750Z' AS a, s.b, s.c, s.b AS d FROM (SELECT greatest(t1.flags, t2.flags) AS b, \
+         t1.signal AS c FROM readings t1 LEFT JOIN readings t2 ON t1.device = t2.device AND t1.ts = t2.ts AND t1.signal = t2.signal \
+         WHERE nullif(t2.value, 0.0) BETWEEN 181 AND 1e3) s \
+         WHERE s.b = 98 ORDER BY 1, 2, 3 DESC NULLS LAST, 4 DESC LIMIT 59",
+        &[],
+    )])
+    .await;
+}

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::array::RecordBatch;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::optimizer::Optimizer;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -25,8 +26,8 @@ use tempfile::TempDir;
 use super::fixture::{PEOPLE, Store, lake, options, with_ids};
 use super::oracle::{everything, permitted};
 use super::people::World;
-use crate::rules::LEFT_OUT;
-use crate::{Engine, RunOptions, derived, planner};
+use crate::rules::{self, LEFT_OUT, SortByAll};
+use crate::{Engine, RunOptions, planner};
 use answer::Answer;
 use grammar::statement;
 use kinds::Kind;
@@ -41,9 +42,12 @@ const FOUND: &[u64] = &[
 ];
 /// Statements that the gate or the plan walk refuse for their size, in a hundred, at most: there is nothing to compare.
 const REFUSED_PERCENT_MAX: u64 = 5;
-/// Statements in a thousand, and one more, to which the plain engine has no answer to compare with: it does not repeat the one it
-/// gave (seed 23,188), or its planner says that it failed by a fault of its own (seed 40,079).
-const INCOMPARABLE_PER_MILLE_MAX: u64 = 1;
+/// Those of them that differ and need not: sums of doubles differ in their last digits by the order of rows, and the statement tells
+/// them apart. What is found to be that is shown, and has to be looked at and put here.
+const EXCUSED: &[u64] = &[224_019, 719_909];
+/// Statements in ten thousand, and one more, to which the plain engine has no answer to compare with: it does not repeat the one it
+/// gave, or its planner says that it failed by a fault of its own (seed 40,079).
+const INCOMPARABLE_PER_10_000_MAX: u64 = 1;
 /// Differing statements that are shown and looked into.
 const SHOWN_MAX: usize = 5;
 /// How often a statement is asked again before its answer is held for the only one.
@@ -72,7 +76,32 @@ const NEEDED_RULES: &[&str] = &[
 const NEEDED_PHYSICAL_RULES: &[&str] = &["join_selection", "EnsureRequirements", "SanityCheckPlan"];
 
 /// A plain engine over rows, with the names the guarded one has, that does statements as they are written.
-fn plain(rows: RecordBatch) -> SessionContext {
+struct Plain {
+    as_written: SessionContext,
+    /// The same for statements whose plan its own planner refuses: it merges parts that are in no order. It sorts them, as ours does.
+    in_order: SessionContext,
+}
+
+impl Plain {
+    fn new(rows: &RecordBatch) -> Plain {
+        let mut physical = PhysicalOptimizer::new().rules;
+        physical.retain(|rule| NEEDED_PHYSICAL_RULES.contains(&rule.name()));
+        assert_eq!(physical.len(), NEEDED_PHYSICAL_RULES.len());
+        let as_written = plain(rows, physical.clone());
+        let checks = physical.iter().position(|rule| rule.name() == "SanityCheckPlan").unwrap();
+        physical.insert(checks, Arc::new(SortByAll));
+        Plain { as_written, in_order: plain(rows, physical) }
+    }
+
+    async fn asked(&self, sql: &str) -> Learned {
+        match asked(&self.as_written, sql).await {
+            Err(Kind::Fault) => asked(&self.in_order, sql).await,
+            learned => learned,
+        }
+    }
+}
+
+fn plain(rows: &RecordBatch, physical: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>) -> SessionContext {
     let mut config =
         SessionConfig::new().with_default_catalog_and_schema("vitalog", "public").with_target_partitions(1);
     config.options_mut().optimizer.join_reordering = false;
@@ -80,16 +109,13 @@ fn plain(rows: RecordBatch) -> SessionContext {
     rules.retain(|rule| NEEDED_RULES.contains(&rule.name()));
     assert_eq!(rules.len(), NEEDED_RULES.len());
     let builder = SessionStateBuilder::new().with_config(config).with_default_features();
-    let mut physical = PhysicalOptimizer::new().rules;
-    physical.retain(|rule| NEEDED_PHYSICAL_RULES.contains(&rule.name()));
-    assert_eq!(physical.len(), NEEDED_PHYSICAL_RULES.len());
     let builder = builder.with_optimizer_rules(rules).with_physical_optimizer_rules(physical);
-    let context = SessionContext::new_with_state(planner::install(derived::install(builder)).build());
-    context.register_batch("readings", rows).unwrap();
+    let context = SessionContext::new_with_state(planner::install(builder).build());
+    context.register_batch("readings", rows.clone()).unwrap();
     context
 }
 
-async fn asked_plainly(context: &SessionContext, sql: &str) -> Learned {
+async fn asked(context: &SessionContext, sql: &str) -> Learned {
     let frame = context.sql(&with_ids(sql)).await.map_err(|error| kinds::of_plain(&error))?;
     let tasks = Arc::new(frame.task_ctx());
     let plan = frame.create_physical_plan().await.map_err(|error| kinds::of_plain(&error))?;
@@ -98,15 +124,102 @@ async fn asked_plainly(context: &SessionContext, sql: &str) -> Learned {
     Ok(Answer::new(&schema, &batches))
 }
 
-async fn asked_with_consent(engine: &Engine, world: &World, sql: &str) -> Learned {
-    let running = engine.run(world.warrant(), &with_ids(sql), RunOptions::default()).await;
-    let mut running = running.map_err(|error| kinds::of_engine(&error))?;
-    let schema = running.schema();
-    let mut batches = Vec::new();
-    while let Some(batch) = running.next().await {
-        batches.push(batch.map_err(|error| kinds::of_engine(&error))?);
+/// Both sides.
+struct Sides<'a> {
+    engine: &'a Engine,
+    world: &'a World,
+    plain: &'a Plain,
+}
+
+impl Sides<'_> {
+    async fn asked_with_consent(&self, sql: &str) -> Learned {
+        let running = self.engine.run(self.world.warrant(), &with_ids(sql), RunOptions::default()).await;
+        let mut running = running.map_err(|error| kinds::of_engine(&error))?;
+        let schema = running.schema();
+        let mut batches = Vec::new();
+        while let Some(batch) = running.next().await {
+            batches.push(batch.map_err(|error| kinds::of_engine(&error))?);
+        }
+        Ok(Answer::new(&schema, &batches))
     }
-    Ok(Answer::new(&schema, &batches))
+
+    /// Whether the plain engine's answer, which differs from ours, is none: a fault it owns up to, or one of several.
+    async fn is_no_answer(&self, sql: &str, answer: &Learned) -> bool {
+        if matches!(answer, Err(Kind::Fault)) {
+            return true;
+        }
+        for _ in 0..ASKED_AGAIN {
+            if self.plain.asked(sql).await != *answer {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Why two answers with doubles may differ and nothing be wrong, if that is so.
+    async fn excuse(&self, sql: &str, expected: &Learned, found: &Learned) -> Option<&'static str> {
+        let (Ok(wanted), Ok(rows)) = (expected, found) else { return None };
+        if !rows.has_doubles() {
+            return None;
+        }
+        if let Some(at) = sql.rfind(" LIMIT ")
+            && wanted.count() == rows.count()
+        {
+            let all = self.plain.asked(&sql[..at]).await;
+            if all.is_ok() && all == self.asked_with_consent(&sql[..at]).await {
+                return Some("LIMIT cuts elsewhere, all rows are the same");
+            }
+        }
+        for _ in 0..ASKED_AGAIN {
+            if self.asked_with_consent(sql).await == *expected {
+                return Some("asked again the engine gives the expected answer, too");
+            }
+        }
+        None
+    }
+
+    /// The rules without any one of which the engine answers as the plain one does.
+    async fn rules_at_fault(&self, seed: u64) -> Vec<String> {
+        let sql = statement(seed).sql;
+        let expected = self.plain.asked(&sql).await;
+        let mut at_fault = Vec::new();
+        for name in rules::names() {
+            LEFT_OUT.lock().clone_from(&name);
+            if self.asked_with_consent(&sql).await == expected {
+                at_fault.push(name);
+            }
+        }
+        LEFT_OUT.lock().clear();
+        at_fault
+    }
+
+    /// Asks both, and counts what came of it.
+    async fn compare(&self, seed: u64, tally: &Tally) {
+        let statement = statement(seed);
+        let sql = &statement.sql;
+        let (expected, found) = (self.plain.asked(sql).await, self.asked_with_consent(sql).await);
+        tally.count(&expected, &found);
+        if let (Ok(answer), Some(order)) = (&found, &statement.order)
+            && !answer.is_in_order(order)
+        {
+            return tally.differs(seed, format!("{sql}\n  not in the order asked for"));
+        }
+        if found == expected || found.as_ref().is_err_and(Kind::is_refusal) {
+            return;
+        }
+        if self.is_no_answer(sql, &expected).await {
+            return tally.incomparable.lock().push(seed);
+        }
+        match self.excuse(sql, &expected, &found).await {
+            Some(_) if EXCUSED.contains(&seed) => {
+                tally.excused.fetch_add(1, Ordering::Relaxed);
+            }
+            excuse => {
+                let excuse = excuse.map_or(String::new(), |why| format!("\n  {why}"));
+                tally.differs(seed, format!("{sql}\n  {}{excuse}", difference(&expected, &found)));
+            }
+        }
+    }
 }
 
 fn seeds() -> Vec<u64> {
@@ -126,6 +239,7 @@ struct Tally {
     empty: AtomicU64,
     /// Their seeds.
     incomparable: Mutex<Vec<u64>>,
+    excused: AtomicU64,
     differing: Mutex<Vec<(u64, String)>>,
 }
 
@@ -139,57 +253,15 @@ impl Tally {
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
+
+    fn differs(&self, seed: u64, how: String) {
+        self.differing.lock().push((seed, format!("seed {seed}: {how}")));
+    }
 }
 
-/// Whether the plain engine's answer, which differs from ours, is none: a fault it owns up to, or one of several.
-async fn is_no_answer(plain: &SessionContext, sql: &str, answer: &Learned) -> bool {
-    if matches!(answer, Err(Kind::Fault)) {
-        return true;
-    }
-    for _ in 0..ASKED_AGAIN {
-        if asked_plainly(plain, sql).await != *answer {
-            return true;
-        }
-    }
-    false
-}
-
-/// Whether it is only that LIMIT cuts elsewhere: the rows are ordered by doubles whose last digits depend on the order of sums (seed
-/// 224,019), and all of them are the same.
-async fn is_cut_elsewhere(
-    (engine, world, plain): (&Engine, &World, &SessionContext),
-    sql: &str,
-    (expected, found): (&Learned, &Learned),
-) -> bool {
-    let (Ok(expected), Ok(found), Some(at)) = (expected, found, sql.rfind(" LIMIT ")) else { return false };
-    if !expected.has_doubles() || expected.count() != found.count() {
-        return false;
-    }
-    let all = asked_plainly(plain, &sql[..at]).await;
-    all.is_ok() && all == asked_with_consent(engine, world, &sql[..at]).await
-}
-
-/// Whether the engine's answer is one of several: sums of doubles whose last digits depend on the order of rows, and are told apart
-/// by UNION, DISTINCT or groups (seed 719,909).
-async fn is_one_of_several(
-    (engine, world): (&Engine, &World),
-    sql: &str,
-    (expected, found): (&Learned, &Learned),
-) -> bool {
-    if !found.as_ref().is_ok_and(Answer::has_doubles) {
-        return false;
-    }
-    for _ in 0..ASKED_AGAIN {
-        if asked_with_consent(engine, world, sql).await == *expected {
-            return true;
-        }
-    }
-    false
-}
-
-/// What to look at first: the statement and the rows that one side has and the other has not.
-fn differing(seed: u64, sql: &str, expected: &Learned, found: &Learned) -> String {
-    let text = match (expected, found) {
+/// What to look at first: the rows that one side has and the other has not.
+fn difference(expected: &Learned, found: &Learned) -> String {
+    match (expected, found) {
         (Ok(expected), Ok(found)) => {
             let (expected, found) = (expected.text(), found.text());
             let missing = expected.iter().filter(|row| !found.contains(row)).take(3).collect::<Vec<_>>();
@@ -199,25 +271,7 @@ fn differing(seed: u64, sql: &str, expected: &Learned, found: &Learned) -> Strin
         (Ok(expected), Err(kind)) => format!("{kind:?} for {} rows", expected.text().len() - 1),
         (Err(kind), Ok(found)) => format!("{} rows for {kind:?}", found.text().len() - 1),
         (expected, found) => format!("{found:?} for {expected:?}"),
-    };
-    format!("seed {seed}: {sql}\n  {text}")
-}
-
-/// The rules without any one of which the engine answers as the plain one does.
-async fn rules_at_fault(engine: &Engine, world: &World, plain: &SessionContext, seed: u64) -> Vec<String> {
-    let sql = statement(seed).sql;
-    let expected = asked_plainly(plain, &sql).await;
-    let (logical, physical) = (Optimizer::new().rules, PhysicalOptimizer::new().rules);
-    let names = logical.iter().map(|rule| rule.name()).chain(physical.iter().map(|rule| rule.name()));
-    let mut at_fault = Vec::new();
-    for name in names {
-        name.clone_into(&mut LEFT_OUT.lock());
-        if asked_with_consent(engine, world, &sql).await == expected {
-            at_fault.push(name.to_owned());
-        }
     }
-    LEFT_OUT.lock().clear();
-    at_fault
 }
 
 /// Guarantee: whatever a statement does, it tells what it would tell if the hidden rows did not exist: rows, types, and
@@ -225,61 +279,30 @@ async fn rules_at_fault(engine: &Engine, world: &World, plain: &SessionContext, 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statements_tell_nothing_of_hidden_rows() {
     let (world, dir) = (World::new(), TempDir::new().unwrap());
-    let plain = plain(permitted());
+    let plain = Plain::new(&permitted());
     // Many small row groups and one large: pruning must not matter either.
-    let engines: Vec<Engine> = [1_000_000, 97]
-        .map(|group| {
-            let folder = dir.path().join(group.to_string());
-            std::fs::create_dir(&folder).unwrap();
-            let store = Arc::new(Store(lake(&folder, group, |_, _| true)));
-            Engine::new(options(), store, Arc::clone(&world.consents), Arc::clone(&world.audit)).unwrap()
-        })
-        .into();
+    let engines = [1_000_000, 97].map(|group| {
+        let folder = dir.path().join(group.to_string());
+        std::fs::create_dir(&folder).unwrap();
+        let store = Arc::new(Store(lake(&folder, group, |_, _| true)));
+        Engine::new(options(), store, Arc::clone(&world.consents), Arc::clone(&world.audit)).unwrap()
+    });
+    let sides = engines.each_ref().map(|engine| Sides { engine, world: &world, plain: &plain });
+    let of_seed = |seed: u64| &sides[seed as usize % 2];
     let (seeds, tally) = (seeds(), Tally::default());
     let total = seeds.len() as u64;
     futures::stream::iter(seeds)
-        .for_each_concurrent(AT_ONCE, |seed| {
-            let (engine, world, plain, tally) = (&engines[seed as usize % 2], &world, &plain, &tally);
-            async move {
-                let statement = statement(seed);
-                let expected = asked_plainly(plain, &statement.sql).await;
-                let found = asked_with_consent(engine, world, &statement.sql).await;
-                tally.count(&expected, &found);
-                if let (Ok(answer), Some(order)) = (&found, &statement.order)
-                    && !answer.is_in_order(order)
-                {
-                    let text = format!("seed {seed}: {}\n  not in the order asked for", statement.sql);
-                    return tally.differing.lock().push((seed, text));
-                }
-                if found == expected || found.as_ref().is_err_and(Kind::is_refusal) {
-                    return;
-                }
-                if is_no_answer(plain, &statement.sql, &expected).await
-                    || is_cut_elsewhere((engine, world, plain), &statement.sql, (&expected, &found)).await
-                    || is_one_of_several((engine, world), &statement.sql, (&expected, &found)).await
-                {
-                    tally.incomparable.lock().push(seed);
-                } else {
-                    let text = differing(seed, &statement.sql, &expected, &found);
-                    tally.differing.lock().push((seed, text));
-                }
-            }
-        })
+        .for_each_concurrent(AT_ONCE, |seed| of_seed(seed).compare(seed, &tally))
         .await;
-    let found = std::mem::take(&mut *tally.differing.lock());
+    let differing = std::mem::take(&mut *tally.differing.lock());
     println!("{total} statements: {tally:?}");
-    for (seed, text) in found.iter().take(SHOWN_MAX) {
-        let rules = rules_at_fault(&engines[*seed as usize % 2], &world, &plain, *seed).await;
-        println!("{text}\n  the same without one of {rules:?}");
+    for (seed, text) in differing.iter().take(SHOWN_MAX) {
+        println!("{text}\n  the same without one of {:?}", of_seed(*seed).rules_at_fault(*seed).await);
     }
-    assert!(
-        found.is_empty(),
-        "{} differ: {:?}",
-        found.len(),
-        found.iter().map(|(seed, _)| seed).collect::<Vec<_>>()
-    );
+    let seeds: Vec<u64> = differing.iter().map(|(seed, _)| *seed).collect();
+    assert!(seeds.is_empty(), "{} differ: {seeds:?}", seeds.len());
     assert!(tally.refused.into_inner() * 100 <= total * REFUSED_PERCENT_MAX);
-    assert!(tally.incomparable.lock().len() as u64 <= total * INCOMPARABLE_PER_MILLE_MAX / 1_000 + 1);
+    assert!(tally.incomparable.lock().len() as u64 <= total * INCOMPARABLE_PER_10_000_MAX / 10_000 + 1);
     assert!(tally.rows.into_inner() * 5 > total * 2, "many statements should find something");
     assert!(tally.failures.into_inner() * 20 > total, "some should fail on a visible value");
 }
@@ -288,7 +311,7 @@ async fn statements_tell_nothing_of_hidden_rows() {
 /// from filter-then-ask within a few hundred statements; nothing the mask lets through is needed for that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_planted_leak_is_found() {
-    let (honest, leaky) = (plain(permitted()), SessionContext::new());
+    let (honest, leaky) = (Plain::new(&permitted()), SessionContext::new());
     leaky.register_batch("everything", everything()).unwrap();
     let visible = "CREATE VIEW readings AS SELECT * FROM everything WHERE device NOT IN ('{10}', '{11}') \
                    AND (device <> '{0}' OR ts < TIMESTAMP '2026-01-01T00:00:50Z')";
@@ -300,7 +323,7 @@ async fn a_planted_leak_is_found() {
             continue;
         }
         let sql = statement.sql.replace("vitalog.public.", "").replace("public.", "");
-        if asked_plainly(&leaky, &sql).await != asked_plainly(&honest, &sql).await {
+        if asked(&leaky, &sql).await != honest.asked(&sql).await {
             found.push((seed, sql));
         }
     }
@@ -308,5 +331,5 @@ async fn a_planted_leak_is_found() {
     assert!(found.len() >= 3, "{found:?}");
     // The rows alone agree: it is the failures that tell.
     let sums = "SELECT count(*), sum(value), count(DISTINCT device) FROM readings";
-    assert_eq!(asked_plainly(&leaky, sums).await, asked_plainly(&honest, sums).await);
+    assert_eq!(asked(&leaky, sums).await, honest.asked(sums).await);
 }
