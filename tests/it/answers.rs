@@ -153,3 +153,40 @@ fn a_changed_manifest_is_refused() {
         assert!(said(&refused).contains("REFUSED at step"), "{pointer}: {}", said(&refused));
     }
 }
+
+/// What the server answers to the question for a manifest: status, and the code of a refusal.
+fn fetched(server: &Server, who: &Member, id: &str) -> (u16, String) {
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let asked = agent
+        .get(format!("{}/v1/manifests/{id}", server.url))
+        .header("authorization", format!("Bearer {}", who.token));
+    let mut answer = asked.call().expect("answer");
+    let body: Value = serde_json::from_str(&answer.body_mut().read_to_string().expect("text")).expect("JSON");
+    (answer.status().as_u16(), body["error"]["code"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Guarantee: a server keeps as many manifests as its operator says, the newest, and says of an older one what it says of one
+/// that never was; also after a restart, and with a smaller number. What was fetched holds all the same.
+#[test]
+fn the_newest_manifests_are_kept() {
+    let directory = tempfile::tempdir().expect("directory");
+    let directory = directory.path();
+    let server = Server::start_with(directory, &[("VITALOG_QUERY_MANIFESTS_MAX", "2")]);
+    let member = three_people(&server, directory);
+    let policy = server.ok(&["policy", "show", "--data", &text(&directory.join("data"))]) + "\n";
+    std::fs::write(directory.join("policy"), policy).expect("policy");
+    let mut ids = vec!["0".repeat(32)];
+    for name in ["first", "second", "third"] {
+        let (_, manifest) = ask(&server, directory, &member, name, &[]);
+        ids.push(manifest["id"].as_str().expect("id").to_owned());
+    }
+    let all = |server: &Server| ids.iter().map(|id| fetched(server, &member, id)).collect::<Vec<_>>();
+    let (kept, gone) = ((200, String::new()), (404, "NOT_FOUND".to_owned()));
+    assert_eq!(all(&server), [&gone, &gone, &kept, &kept].map(Clone::clone));
+    server.stop();
+    let server = Server::start_with(directory, &[("VITALOG_QUERY_MANIFESTS_MAX", "1")]);
+    assert_eq!(all(&server), [&gone, &gone, &gone, &kept].map(Clone::clone));
+    let result = text(&directory.join("first.csv"));
+    let verified = verify(directory, "first", &["--result", &result]);
+    assert!(verified.status.success(), "{}", said(&verified));
+}
