@@ -29,6 +29,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use datafusion::sql::sqlparser::ast::{TableAlias, TableFactor};
 
+use crate::scalar::MayBeNull;
+
 /// What plans the relations of one request, for [`crate::planner`].
 pub(crate) fn relations() -> Vec<Arc<dyn RelationPlanner>> {
     vec![Arc::new(Relations::default())]
@@ -142,7 +144,7 @@ impl UserDefinedLogicalNodeCore for KeyIsForgotten {
     }
 }
 
-/// Plans [`KeyIsForgotten`] as its input.
+/// Plans [`KeyIsForgotten`] and [`MayBeNull`] as their input.
 pub(crate) struct Input;
 
 #[async_trait]
@@ -156,7 +158,7 @@ impl ExtensionPlanner for Input {
         _session: &dyn Session,
         _context: &PhysicalPlanningContext,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let is_ours = node.as_any().is::<KeyIsForgotten>();
+        let is_ours = node.as_any().is::<KeyIsForgotten>() || node.as_any().is::<MayBeNull>();
         Ok(physical.first().filter(|_| is_ours).cloned())
     }
 }

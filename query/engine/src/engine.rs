@@ -32,6 +32,7 @@ use crate::catalog;
 use crate::counts::Counts;
 use crate::error::EngineError;
 use crate::files::Footers;
+use crate::forms;
 use crate::functions::Functions;
 use crate::gate;
 use crate::mask::Masks;
@@ -388,7 +389,7 @@ impl PlanJob {
         let reaches = if admitted.is_explain { Vec::new() } else { reaches };
         let access = Arc::new(Access { shared, reaches });
         let (partitions, memory, disk) = (self.partitions, self.memory, self.disk);
-        let world = World { public: tables, small, partitions, memory, disk };
+        let world = World { public: tables, small, partitions, memory, disk, deadline: self.deadline };
         let state =
             world.session(&self.functions).map_err(|error| EngineError::Internal(error.to_string()))?;
         let logical = state.statement_to_plan(admitted.statement).await.map_err(plan_error)?;
@@ -398,6 +399,7 @@ impl PlanJob {
             .with_allow_statements(false)
             .verify_plan(&logical)
             .map_err(|_| EngineError::ReadOnly("refused by the planner's own options"))?;
+        forms::check(&logical)?;
         let plan = state.create_physical_plan(&logical).await.map_err(plan_error)?;
         walk::check(&plan)?;
         let plan = numbered(plan).map_err(plan_error)?;

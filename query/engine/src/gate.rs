@@ -13,7 +13,8 @@ use std::ops::ControlFlow;
 use datafusion::common::format::ExplainStatementOptions;
 use datafusion::sql::parser::{DFParserBuilder, Statement as DfStatement};
 use datafusion::sql::sqlparser::ast::{
-    Expr, ObjectName, Query, Select, SetExpr, Statement, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+    BinaryOperator, Expr, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select, SetExpr,
+    SetOperator, SetQuantifier, Statement, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -282,6 +283,9 @@ impl Visitor for Walk {
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
                 ControlFlow::Break(EngineError::ReadOnly("statement that writes"))
             }
+            body if counts_repeats(body) => {
+                ControlFlow::Break(EngineError::Unsupported("EXCEPT ALL, INTERSECT ALL"))
+            }
             _ => ControlFlow::Continue(()),
         }
     }
@@ -293,6 +297,9 @@ impl Visitor for Walk {
         }
         if select.into.is_some() {
             return ControlFlow::Break(EngineError::ReadOnly("SELECT INTO"));
+        }
+        if select.from.iter().any(|table| merges_columns(&table.joins)) {
+            return ControlFlow::Break(MERGES_COLUMNS);
         }
         ControlFlow::Continue(())
     }
@@ -310,6 +317,9 @@ impl Visitor for Walk {
             return ControlFlow::Break(EngineError::TooBig(Limit::Relations));
         }
         match factor {
+            TableFactor::NestedJoin { table_with_joins, .. } if merges_columns(&table_with_joins.joins) => {
+                ControlFlow::Break(MERGES_COLUMNS)
+            }
             TableFactor::Table { args: None, sample: None, .. }
             | TableFactor::Derived { sample: None, .. }
             | TableFactor::NestedJoin { .. } => ControlFlow::Continue(()),
@@ -322,6 +332,9 @@ impl Visitor for Walk {
             return ControlFlow::Break(refusal);
         }
         match expr {
+            Expr::IsDistinctFrom(_, right) | Expr::IsNotDistinctFrom(_, right) if is_and_or(right) => {
+                ControlFlow::Break(EngineError::Unsupported("IS DISTINCT FROM without brackets around it"))
+            }
             Expr::Function(call) if call.over.is_some() && !may_be_windowed(&call.name) => {
                 ControlFlow::Break(EngineError::Unsupported("that function over a window"))
             }
@@ -334,6 +347,37 @@ impl Visitor for Walk {
             _ => ControlFlow::Continue(()),
         }
     }
+}
+
+/// The refusal of a column that should be both sides' and is the left one's.
+const MERGES_COLUMNS: EngineError = EngineError::Unsupported("RIGHT or FULL JOIN with USING or NATURAL");
+
+/// DataFusion 55 gives the left side's column where SQL gives whichever side has one.
+fn merges_columns(joins: &[Join]) -> bool {
+    joins.iter().any(|join| {
+        matches!(
+            join.join_operator,
+            JoinOperator::Right(JoinConstraint::Using(_) | JoinConstraint::Natural)
+                | JoinOperator::RightOuter(JoinConstraint::Using(_) | JoinConstraint::Natural)
+                | JoinOperator::FullOuter(JoinConstraint::Using(_) | JoinConstraint::Natural)
+        )
+    })
+}
+
+/// DataFusion 55 does not count how often a row is on either side.
+fn counts_repeats(body: &SetExpr) -> bool {
+    match body {
+        SetExpr::SetOperation { op, set_quantifier, left, right } => {
+            let is_all = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
+            is_all && !matches!(op, SetOperator::Union) || counts_repeats(left) || counts_repeats(right)
+        }
+        _ => false,
+    }
+}
+
+/// The parser takes all that follows `IS DISTINCT FROM` for its right side; AND and OR there stand in no brackets.
+fn is_and_or(expr: &Expr) -> bool {
+    matches!(expr, Expr::BinaryOp { op: BinaryOperator::And | BinaryOperator::Or | BinaryOperator::Xor, .. })
 }
 
 /// Whether a function's value over a window is brought up to date in constant time per row. The others begin anew for every

@@ -6,7 +6,9 @@
 //! | [`engine`] | the order of the steps; admission, planning thread |
 //! | `gate` | what a statement must be before it is planned |
 //! | `functions`, `session`, `memory`, `catalog`, `rollup` | the planner's world for one request |
-//! | `derived` | sub-queries as relations, of whose keys nothing is said: where the planner would answer wrongly |
+//! | `planner`, `rules`, `derived`, `scalar` | the planner, where DataFusion's alone would answer wrongly |
+//! | `rowwise` | AND and OR that look at each row for itself |
+//! | `forms` | what is refused of a plan before it is optimized |
 //! | `scan` | `ConsentScan`, the opaque leaf where consent is enforced |
 //! | `mask`, `narrow`, `files`, `reader`, `constant`, `origins`, `columns`, `counts` | what the leaf is made of |
 //! | [`spill`] | disk for what is larger than a query's memory |
@@ -30,6 +32,7 @@ mod derived;
 pub mod engine;
 pub mod error;
 mod files;
+mod forms;
 mod functions;
 pub mod gate;
 pub mod manifest;
@@ -44,8 +47,10 @@ mod positions;
 mod reader;
 mod record;
 mod rollup;
+mod rowwise;
 mod rules;
 pub mod running;
+mod scalar;
 mod scan;
 mod session;
 mod shelf;

@@ -13,15 +13,21 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use crate::derived;
+use crate::rowwise::row_by_row;
+use crate::scalar::MayBeEmpty;
 
 /// How DataFusion 55 begins the list of what makes a grouping's input another than it was planned with, and each line of it that
 /// says a column may be null.
 const DIFFERENCES: &str = "Differences:";
 const NULLABLE: &str = "- field nullability at index";
 
-/// Plans statements as this file and [`derived`] say, which belong together: this one plans what that one leaves in a plan.
+/// Plans statements as this file, [`derived`] and [`crate::scalar`] say, which belong together: this one plans what those leave in
+/// a plan.
 pub(crate) fn install(builder: SessionStateBuilder) -> SessionStateBuilder {
-    builder.with_relation_planners(derived::relations()).with_query_planner(Arc::new(Planner))
+    builder
+        .with_relation_planners(derived::relations())
+        .with_analyzer_rule(Arc::new(MayBeEmpty))
+        .with_query_planner(Arc::new(Planner))
 }
 
 /// DataFusion's planner, which knows our nodes.
@@ -36,6 +42,7 @@ impl QueryPlanner for Planner {
         session: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(derived::Input)]);
+        let plan = &row_by_row(plan.clone())?;
         match planner.create_physical_plan(plan, session).await {
             // That `x NOT IN (NULL, ..)` never holds is known of the statement, and not of what runs: a column below a grouping
             // "may be null" again, which DataFusion 55 takes for its own fault (seed 521,031). It is none.

@@ -2,6 +2,7 @@
 //! object stores, no settings to read or change. Made fresh for each request and dropped with it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use datafusion::catalog::{
@@ -38,6 +39,8 @@ pub(crate) struct World {
     pub memory: Share,
     /// Where sorts and groupings go that are larger.
     pub disk: Arc<DiskManager>,
+    /// When planning is given up.
+    pub deadline: Instant,
 }
 
 impl World {
@@ -57,7 +60,7 @@ impl World {
             .with_config(config)
             .with_runtime_env(runtime(self.memory, self.disk)?)
             .with_catalog_list(catalogs);
-        Ok(planner::install(rules::install(functions.install(builder))).build())
+        Ok(planner::install(rules::install(functions.install(builder), self.deadline)).build())
     }
 }
 

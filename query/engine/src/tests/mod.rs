@@ -5,6 +5,7 @@ mod attacks;
 mod dependencies;
 mod differential;
 pub(crate) mod fixture;
+mod forms;
 mod grouped;
 mod hostile;
 mod oracle;

@@ -55,6 +55,11 @@ async fn keys_are_grouped_as_they_are_written() {
             &["100"],
         ),
         (
+            "SELECT count(*) FROM (SELECT CAST(flags AS DOUBLE), max(value) AS v FROM readings \
+             GROUP BY CAST(flags AS DOUBLE), flags) s WHERE CASE WHEN v * 2 > 1 THEN v * 2 END BETWEEN 3 AND 1e3",
+            &["1"],
+        ),
+        (
             "SELECT n FROM (SELECT 'x' AS k, flags, count(*) > 0 AS n FROM readings GROUP BY 1, flags) s",
             &["true"],
         ),
