@@ -1,9 +1,9 @@
-//! What makes operators that multiply stop in time. A join of many rows with many, or a window, may give batch after batch, or
-//! compute for minutes without giving one, and never come back to the scan, where consent, time and reader are looked at. So
-//! each such operator's output passes a look-out, and a join's own condition holds one.
+//! What makes operators that multiply stop in time. A join of many rows with many, or a window, may give batch after
+//! batch, or compute for minutes without giving one, and never come back to the scan, where consent, time and reader
+//! are looked at. So each such operator's output passes a look-out, and a join's own condition holds one.
 //!
-//! Not a memory bound (the pool is) and not a cure for an operator that works long between two calls: those are left out by the
-//! gate (`gate::WINDOWED`) and the plan walk.
+//! Not a memory bound (the pool is) and not a cure for an operator that works long between two calls: those are left
+//! out by the gate (`gate::WINDOWED`) and the plan walk.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};

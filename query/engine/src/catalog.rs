@@ -1,5 +1,5 @@
-//! The small tables of the schema `catalog`: what can be measured, which studies the asker works in, and what
-//! consent lets the asker see, in numbers only; and why rows are missing (`consent.explain()`). No names of people, no devices.
+//! The small tables of the schema `catalog`: what can be measured, which studies the asker works in, and what consent
+//! lets the asker see, in numbers only; and why rows are missing (`consent.explain()`). No names of people, no devices.
 
 use std::sync::Arc;
 
@@ -92,7 +92,8 @@ pub(crate) fn grants(counts: &[GrantCount]) -> Result<RecordBatch, ArrowError> {
     RecordBatch::try_new(Arc::new(schema), columns)
 }
 
-/// `consent.explain()`: people who ever spoke to the asker, by what stands between them and this request at full resolution.
+/// `consent.explain()`: people who ever spoke to the asker, by what stands between them and this request at full
+/// resolution.
 pub(crate) fn reasons(counts: &[ReasonCount]) -> Result<RecordBatch, ArrowError> {
     let schema = Schema::new(vec![
         Field::new("reason", DataType::Utf8, false),

@@ -119,7 +119,8 @@ impl Labels {
         let (devices, device_numbers) = device_names(&devices, names);
         let registry = Registry::builtin();
         let last = registry.all().iter().map(|signal| signal.id).max().unwrap_or(0);
-        // Without nulls, which would cost every row of a column a look: a signal nobody knows has no name, see `Self::signal`.
+        // Without nulls, which would cost every row of a column a look: a signal nobody knows has no name, see
+        // `Self::signal`.
         let of = |id: u32| registry.by_id(id);
         let (units, unit_numbers) =
             numbered((0..=last).map(|id| of(id).map_or("", |signal| signal.unit.as_str())));
@@ -167,8 +168,8 @@ impl Labels {
     }
 }
 
-/// The names of devices, and the number of each device's name. A name unknown to an older view is no reason to fail, and none
-/// to leave a permitted row out.
+/// The names of devices, and the number of each device's name. A name unknown to an older view is no reason to fail,
+/// and none to leave a permitted row out.
 fn device_names(devices: &[u32], names: &DeviceNames) -> (StringViewArray, HashMap<u32, u32>) {
     let mut known: HashMap<Option<ShortId>, u32> = HashMap::with_capacity(devices.len());
     let mut numbers = HashMap::with_capacity(devices.len());

@@ -1,5 +1,5 @@
-//! Columns that are one and the same all over a row group, which its statistics tell: scales, and the numbers that nobody sent
-//! as floats. They are not read but made.
+//! Columns that are one and the same all over a row group, which its statistics tell: scales, and the numbers that
+//! nobody sent as floats. They are not read but made.
 //!
 //! Only columns that say nothing about whose row it is: those of the mask are read for each row.
 

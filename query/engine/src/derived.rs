@@ -1,11 +1,12 @@
 //! Sub-queries as relations, without what the planner believes to know of their keys.
 //!
-//! A grouping's key determines its other columns, and the planner uses that: to leave keys out of ORDER BY and GROUP BY, and
-//! DISTINCT out of a plan. Where a grouping is joined and grouped again, DataFusion 55 claims of the old key that it determines
-//! all columns of the new grouping, and leaves out what is needed: rows come in no order, LIMIT takes the wrong ones, groups
-//! are merged and DISTINCT repeats itself (`tests/dependencies.rs` has one of each; found by comparing random statements). The
-//! claim is made in the schemas of plans, so it is taken from them where a sub-query becomes a relation; within one SELECT it is
-//! right. Filters, columns and limits pass as before, and nothing of this is left in the plan that runs.
+//! A grouping's key determines its other columns, and the planner uses that: to leave keys out of ORDER BY and GROUP
+//! BY, and DISTINCT out of a plan. Where a grouping is joined and grouped again, DataFusion 55 claims of the old key
+//! that it determines all columns of the new grouping, and leaves out what is needed: rows come in no order, LIMIT
+//! takes the wrong ones, groups are merged and DISTINCT repeats itself (`tests/dependencies.rs` has one of each; found
+//! by comparing random statements). The claim is made in the schemas of plans, so it is taken from them where a
+//! sub-query becomes a relation; within one SELECT it is right. Filters, columns and limits pass as before, and nothing
+//! of this is left in the plan that runs.
 //!
 //! The price: a column that a sub-query's key determines is not grouped by of itself. It has to be named.
 

@@ -1,18 +1,18 @@
-//! Forms of queries that DataFusion 55 plans, and should not: those that grow while they are planned, and those that it answers
-//! otherwise than SQL does. They are refused before the optimizer sees them; a refusal is better than a wrong number. Not here:
-//! what is wrong with single rules (`rules`), and what the syntax alone tells (`gate`).
+//! Forms of queries that DataFusion 55 plans, and should not: those that grow while they are planned, and those that it
+//! answers otherwise than SQL does. They are refused before the optimizer sees them; a refusal is better than a wrong
+//! number. Not here: what is wrong with single rules (`rules`), and what the syntax alone tells (`gate`).
 //!
-//! - **Growth.** The optimizer puts a column's expression wherever the column stands, one sub-query after the other, and writes
-//!   `coalesce`, `BETWEEN` and small CASE and IN lists out with their operands repeated. `c + c` in fourteen nested sub-queries,
-//!   600 bytes, would come to 2^14 copies, on a thread that nothing can stop.
-//! - **IN with NULLs** in a place where unknown is not the same as false (below NOT, in a CASE, as a value): it is answered with
-//!   false.
-//! - **EXISTS and IN over a correlated sub-query** that gives a row of nothing (`SELECT count(*)` without GROUP BY), or that skips or
-//!   counts rows: the row, or the count, is lost.
+//! - **Growth.** The optimizer puts a column's expression wherever the column stands, one sub-query after the other,
+//!   and writes `coalesce`, `BETWEEN` and small CASE and IN lists out with their operands repeated. `c + c` in fourteen
+//!   nested sub-queries, 600 bytes, would come to 2^14 copies, on a thread that nothing can stop.
+//! - **IN with NULLs** in a place where unknown is not the same as false (below NOT, in a CASE, as a value): it is
+//!   answered with false.
+//! - **EXISTS and IN over a correlated sub-query** that gives a row of nothing (`SELECT count(*)` without GROUP BY), or
+//!   that skips or counts rows: the row, or the count, is lost.
 //! - **`extract(epoch FROM interval)`**, which loses the fraction of a second.
 //! - **Frames of windows** that are negative or longer than any table: the operator panics.
-//! - **`approx_percentile_cont` with many centroids**: memory by the number that is asked for, which is no accounted memory; the process
-//!   would end.
+//! - **`approx_percentile_cont` with many centroids**: memory by the number that is asked for, which is no accounted
+//!   memory; the process would end.
 
 use std::collections::HashMap;
 
@@ -198,8 +198,8 @@ fn is_at_most(expr: &Expr, most: u64) -> bool {
     matches!(expr, Expr::Literal(value, _) if value.to_string().parse::<u64>().is_ok_and(|value| value <= most))
 }
 
-/// Whether a correlated sub-query's own rows are counted: the planner makes a join of it, which has none where nothing fits.
-/// That there is a LIMIT, and not OFFSET, is nothing to EXISTS.
+/// Whether a correlated sub-query's own rows are counted: the planner makes a join of it, which has none where nothing
+/// fits. That there is a LIMIT, and not OFFSET, is nothing to EXISTS.
 fn loses_rows(query: &Subquery, is_in: bool) -> Option<&'static str> {
     if query.outer_ref_columns.is_empty() {
         return None;

@@ -1,14 +1,14 @@
-//! The manifest of a result: what was asked of which state of the log, with which bytes as the answer. It is signed and kept
-//! before the last byte leaves; a query that broke off has none. The proofs are made when it is fetched.
+//! The manifest of a result: what was asked of which state of the log, with which bytes as the answer. It is signed and
+//! kept before the last byte leaves; a query that broke off has none. The proofs are made when it is fetched.
 //!
 //! ```text
 //! DIR/ID.json        a manifest as signed, without statement and proofs
 //! DIR/first/KEY      the first answer to a question of one log size: manifest id, number of its record in the audit
 //! ```
 //!
-//! The form and the checks are `schemas_evidence::answer`; what may stand in it, and what not, is written there. Not kept: the
-//! text of the statement, which may hold what the audit takes care to leave out. The newest are kept, as many as the operator
-//! says; what was fetched stays good for ever.
+//! The form and the checks are `schemas_evidence::answer`; what may stand in it, and what not, is written there. Not
+//! kept: the text of the statement, which may hold what the audit takes care to leave out. The newest are kept, as many
+//! as the operator says; what was fetched stays good for ever.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -128,8 +128,8 @@ impl std::fmt::Debug for Manifests {
 }
 
 impl Manifests {
-    /// A store in `dir`, which is made if missing, of the newest `manifests_max` manifests and as many first answers. `key` is
-    /// the key that signs the log's checkpoints.
+    /// A store in `dir`, which is made if missing, of the newest `manifests_max` manifests and as many first answers.
+    /// `key` is the key that signs the log's checkpoints.
     ///
     /// # Errors
     /// `Io` if the folder cannot be made or read.

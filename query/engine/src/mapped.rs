@@ -1,5 +1,5 @@
-//! An operator that hands on each batch of its input, looked at or with other columns. What it does is a function; this is the
-//! rest that an operator needs.
+//! An operator that hands on each batch of its input, looked at or with other columns. What it does is a function; this
+//! is the rest that an operator needs.
 //!
 //! Filters do not pass it: what is above must not be evaluated below.
 

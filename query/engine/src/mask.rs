@@ -275,8 +275,8 @@ impl Mask {
         devices
     }
 
-    /// The number of one of its devices by name. `names` is the same function for as long as the mask lives: a mask is kept for
-    /// one study only. While it does not know them all, what it says is not kept.
+    /// The number of one of its devices by name. `names` is the same function for as long as the mask lives: a mask is
+    /// kept for one study only. While it does not know them all, what it says is not kept.
     pub(crate) fn number(&self, name: ShortId, names: &DeviceNames) -> Option<u32> {
         if let Some(numbers) = self.numbers.get() {
             return numbers.get(&name).copied();

@@ -1,5 +1,5 @@
-//! Working memory: each query has its own bound and all of them one together. What no account sees (expressions over one batch)
-//! is bounded by the gate, not here.
+//! Working memory: each query has its own bound and all of them one together. What no account sees (expressions over
+//! one batch) is bounded by the gate, not here.
 
 use std::fmt;
 use std::sync::Arc;
@@ -62,8 +62,8 @@ mod tests {
 
     use super::*;
 
-    /// Guarantee: a query gets no more than its own bound, all together no more than theirs, and what one gives back another
-    /// gets; a refusal leaves no trace.
+    /// Guarantee: a query gets no more than its own bound, all together no more than theirs, and what one gives back
+    /// another gets; a refusal leaves no trace.
     #[test]
     fn two_bounds() {
         let all = Arc::new(GreedyMemoryPool::new(150));

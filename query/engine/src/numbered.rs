@@ -1,9 +1,10 @@
-//! Grouping by numbers instead of names. Names are long and repeat, and would be hashed and compared for each row. Where a plan
-//! only groups by a column of names, its scan gives the name's number instead, and the few groups that come out get their names
-//! back.
+//! Grouping by numbers instead of names. Names are long and repeat, and would be hashed and compared for each row.
+//! Where a plan only groups by a column of names, its scan gives the name's number instead, and the few groups that
+//! come out get their names back.
 //!
-//! Equal names have one number (`columns::Labels`), so the groups are the same. Not for columns that anything else looks at,
-//! and not below an operator with several inputs: those may rely on rows of both sides being shared out by the same hash.
+//! Equal names have one number (`columns::Labels`), so the groups are the same. Not for columns that anything else
+//! looks at, and not below an operator with several inputs: those may rely on rows of both sides being shared out by
+//! the same hash.
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
-//! Where rows came from: files keep arrival, flags, boot and sequence number once per frame, in the batch's frames file, and
-//! rows name the frame by its leaf. Read only when a query asks for one of those columns. Decides nothing about visibility.
+//! Where rows came from: files keep arrival, flags, boot and sequence number once per frame, in the batch's frames
+//! file, and rows name the frame by its leaf. Read only when a query asks for one of those columns. Decides nothing
+//! about visibility.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};

@@ -16,13 +16,13 @@ use crate::derived;
 use crate::rowwise::row_by_row;
 use crate::scalar::MayBeEmpty;
 
-/// How DataFusion 55 begins the list of what makes a grouping's input another than it was planned with, and each line of it that
-/// says a column may be null.
+/// How DataFusion 55 begins the list of what makes a grouping's input another than it was planned with, and each line
+/// of it that says a column may be null.
 const DIFFERENCES: &str = "Differences:";
 const NULLABLE: &str = "- field nullability at index";
 
-/// Plans statements as this file, [`derived`] and [`crate::scalar`] say, which belong together: this one plans what those leave in
-/// a plan.
+/// Plans statements as this file, [`derived`] and [`crate::scalar`] say, which belong together: this one plans what
+/// those leave in a plan.
 pub(crate) fn install(builder: SessionStateBuilder) -> SessionStateBuilder {
     builder
         .with_relation_planners(derived::relations())
@@ -44,8 +44,8 @@ impl QueryPlanner for Planner {
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(derived::Input)]);
         let plan = &row_by_row(plan.clone())?;
         match planner.create_physical_plan(plan, session).await {
-            // That `x NOT IN (NULL, ..)` never holds is known of the statement, and not of what runs: a column below a grouping
-            // "may be null" again, which DataFusion 55 takes for its own fault (seed 521,031). It is none.
+            // That `x NOT IN (NULL, ..)` never holds is known of the statement, and not of what runs: a column below a
+            // grouping "may be null" again, which DataFusion 55 takes for its own fault (seed 521,031). It is none.
             Err(error) if is_of_nulls_only(&error) => {
                 planner.create_physical_plan(plan, &with_more_nulls(session)?).await
             }
@@ -54,7 +54,8 @@ impl QueryPlanner for Planner {
     }
 }
 
-/// Whether a grouping's input has the columns that were planned, of the same types, and only says of more that they may be null.
+/// Whether a grouping's input has the columns that were planned, of the same types, and only says of more that they may
+/// be null.
 fn is_of_nulls_only(error: &DataFusionError) -> bool {
     let DataFusionError::Internal(text) = error.find_root() else { return false };
     let Some((_, list)) = text.split_once(DIFFERENCES) else { return false };

@@ -1,5 +1,5 @@
-//! A file read at positions: one system call for a page instead of four (a handle of its own, a seek, the read, a close), and no
-//! cursor that readers share. Not a cache: the system's own does that.
+//! A file read at positions: one system call for a page instead of four (a handle of its own, a seek, the read, a
+//! close), and no cursor that readers share. Not a cache: the system's own does that.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -73,7 +73,8 @@ impl Read for Onward {
 mod tests {
     use super::*;
 
-    /// Guarantee: parts are what lies there, whatever was read before; beyond the end is an error and no room is made for it.
+    /// Guarantee: parts are what lies there, whatever was read before; beyond the end is an error and no room is made
+    /// for it.
     #[test]
     fn parts_are_read_where_they_lie() {
         let dir = tempfile::TempDir::new().unwrap();

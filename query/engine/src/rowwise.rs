@@ -1,8 +1,8 @@
-//! AND and OR that look at each row for itself. Where the left side decides, the right one is not evaluated: that is how people
-//! guard a division, and how the planner writes their CASE out. DataFusion 55 skips the right side only if enough rows of a batch
-//! are decided, and evaluates it on all of them else; so whether a query fails depended on which rows share a batch, hidden
-//! rows decide that, and a query that fails or not tells of them. Here a right side that can fail is put into a CASE, which
-//! evaluates it on the rows that need it and on no other.
+//! AND and OR that look at each row for itself. Where the left side decides, the right one is not evaluated: that is
+//! how people guard a division, and how the planner writes their CASE out. DataFusion 55 skips the right side only if
+//! enough rows of a batch are decided, and evaluates it on all of them else; so whether a query fails depended on which
+//! rows share a batch, hidden rows decide that, and a query that fails or not tells of them. Here a right side that can
+//! fail is put into a CASE, which evaluates it on the rows that need it and on no other.
 //!
 //! It is done last: the planner's rules know AND and OR, and not this.
 
@@ -41,8 +41,9 @@ fn guarded(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
     }
 }
 
-/// With the right side twice, `CASE a WHEN true THEN b WHEN false THEN false ELSE NULL AND b END`, or with the left one,
-/// `CASE WHEN a IS NOT FALSE THEN b ELSE false END AND a`; the shorter of the two, so that a long condition stays one. The same of OR.
+/// With the right side twice, `CASE a WHEN true THEN b WHEN false THEN false ELSE NULL AND b END`, or with the left
+/// one, `CASE WHEN a IS NOT FALSE THEN b ELSE false END AND a`; the shorter of the two, so that a long condition stays
+/// one. The same of OR.
 fn case(left: Expr, op: Operator, right: Expr) -> Expr {
     let is_and = op == Operator::And;
     let join = |one: Expr, other: Expr| if is_and { one.and(other) } else { one.or(other) };

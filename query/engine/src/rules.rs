@@ -1,24 +1,25 @@
-//! The planner's rules, without what DataFusion 55 does wrongly with them. Each was found by a random statement (`LOG.md` beside
-//! the random statements) that a planner without rules answers otherwise.
+//! The planner's rules, without what DataFusion 55 does wrongly with them. Each was found by a random statement
+//! (`LOG.md` beside the random statements) that a planner without rules answers otherwise.
 //!
-//! - Conditions above an aggregate that answers even nothing with a row stay above it. `count(*)` without GROUP BY, or a
-//!   grouping set without columns, gives one row where none comes in. A condition that names no column (a constant, a scalar
-//!   sub-query) was taken below it all the same, where it empties the input and not the answer: a row that WHERE excludes came
-//!   back (seed 7,480). The physical rule for the same knows better.
-//! - Where two columns of a window are found to be the same function, it is worked out twice: to do it once, a rule made a window of
-//!   a function and a column, which others hold for impossible (one panicked, seed 217,267).
-//! - Keys that read alike (`GROUP BY x, CAST(x AS DOUBLE)`: a cast has no name of its own) are left as they are. To leave the
-//!   redundant one out, or to group twice for one DISTINCT, rules made columns of one name, and failed (seeds 507,538 and 749,904);
-//!   to work a thing out once above such a grouping, one lost a key (seed 445,746).
-//! - Not used at all: what answers from statistics (of constants it mistook one column for another, seed 513,205; the guarded tables
-//!   have none), what moves conditions of the plan that runs (by the names of columns, to the wrong one where both sides of a
-//!   join have it, seed 95,925; they are where they should be by then, and a scan takes none), and what keeps only some groups
-//!   for a LIMIT (it lost groups without a value, and others, seed 74,009).
-//! - Below a merge of sorted parts, each part is sorted by all that the merge goes by. A key that is constant in each part was left
-//!   out there, though parts differ in it, and with a LIMIT parts drop rows by what others have seen: the first row of all
-//!   was lost (seed 775,275). Parts that are in no such order, for which the plan was refused, are sorted, too (seed 839,564).
-//! - What moves columns may fail, or make a plan that is then refused for an order it lost (seeds 575,976 and 299,838): then they
-//!   stay where they are.
+//! - Conditions above an aggregate that answers even nothing with a row stay above it. `count(*)` without GROUP BY, or
+//!   a grouping set without columns, gives one row where none comes in. A condition that names no column (a constant, a
+//!   scalar sub-query) was taken below it all the same, where it empties the input and not the answer: a row that WHERE
+//!   excludes came back (seed 7,480). The physical rule for the same knows better.
+//! - Where two columns of a window are found to be the same function, it is worked out twice: to do it once, a rule
+//!   made a window of a function and a column, which others hold for impossible (one panicked, seed 217,267).
+//! - Keys that read alike (`GROUP BY x, CAST(x AS DOUBLE)`: a cast has no name of its own) are left as they are. To
+//!   leave the redundant one out, or to group twice for one DISTINCT, rules made columns of one name, and failed (seeds
+//!   507,538 and 749,904); to work a thing out once above such a grouping, one lost a key (seed 445,746).
+//! - Not used at all: what answers from statistics (of constants it mistook one column for another, seed 513,205; the
+//!   guarded tables have none), what moves conditions of the plan that runs (by the names of columns, to the wrong one
+//!   where both sides of a join have it, seed 95,925; they are where they should be by then, and a scan takes none),
+//!   and what keeps only some groups for a LIMIT (it lost groups without a value, and others, seed 74,009).
+//! - Below a merge of sorted parts, each part is sorted by all that the merge goes by. A key that is constant in each
+//!   part was left out there, though parts differ in it, and with a LIMIT parts drop rows by what others have seen: the
+//!   first row of all was lost (seed 775,275). Parts that are in no such order, for which the plan was refused, are
+//!   sorted, too (seed 839,564).
+//! - What moves columns may fail, or make a plan that is then refused for an order it lost (seeds 575,976 and 299,838):
+//!   then they stay where they are.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -37,8 +38,8 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
-/// A rule that is left out, to find the one that makes an answer wrong. By every engine of the process: only a test that has failed
-/// already sets it.
+/// A rule that is left out, to find the one that makes an answer wrong. By every engine of the process: only a test
+/// that has failed already sets it.
 #[cfg(test)]
 pub(crate) static LEFT_OUT: parking_lot::Mutex<String> = parking_lot::Mutex::new(String::new());
 

@@ -1,6 +1,6 @@
-//! Scalar sub-queries may be empty. A sub-query for one value that finds no row is NULL, whatever its column is; DataFusion 55 takes
-//! its column's word, and answers `(SELECT seq FROM readings WHERE false) IS NULL` with false. Here such a sub-query's column may be
-//! NULL. Correlated ones become joins, which know it.
+//! Scalar sub-queries may be empty. A sub-query for one value that finds no row is NULL, whatever its column is;
+//! DataFusion 55 takes its column's word, and answers `(SELECT seq FROM readings WHERE false) IS NULL` with false. Here
+//! such a sub-query's column may be NULL. Correlated ones become joins, which know it.
 
 use std::cmp::Ordering;
 use std::fmt;

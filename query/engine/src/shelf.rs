@@ -1,5 +1,5 @@
-//! A folder of files of which the newest are kept: what is put on it pushes the oldest off. Names are held in memory, oldest
-//! first; after a restart the order is that of the files' times. What it is not: what keeps a file durable.
+//! A folder of files of which the newest are kept: what is put on it pushes the oldest off. Names are held in memory,
+//! oldest first; after a restart the order is that of the files' times. What it is not: what keeps a file durable.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -90,8 +90,8 @@ mod tests {
         names
     }
 
-    /// Guarantee: never more than the bound, the oldest go first, also those from before a restart and under a smaller bound;
-    /// what a crash left half written goes, and folders stay.
+    /// Guarantee: never more than the bound, the oldest go first, also those from before a restart and under a smaller
+    /// bound; what a crash left half written goes, and folders stay.
     #[test]
     fn the_newest_are_kept() {
         let dir = TempDir::new().unwrap();

@@ -1,5 +1,6 @@
-//! `EXPLAIN`: a plan as rows of text. The plan was made over empty tables, so that its shape and its estimates are those of the
-//! statement, never of the data; the leaf prints its name and nothing else. Nothing is run, hence no `ANALYZE`.
+//! `EXPLAIN`: a plan as rows of text. The plan was made over empty tables, so that its shape and its estimates are
+//! those of the statement, never of the data; the leaf prints its name and nothing else. Nothing is run, hence no
+//! `ANALYZE`.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! Disk for sorts and groupings that are larger than a query's working memory: one folder with one bound for all queries, emptied
-//! when the engine starts. What lies there are rows that the asker may see, as long as the query runs; it is not a cache, and
-//! nobody reads it but the query that wrote it. Joins do not use it.
+//! Disk for sorts and groupings that are larger than a query's working memory: one folder with one bound for all
+//! queries, emptied when the engine starts. What lies there are rows that the asker may see, as long as the query runs;
+//! it is not a cache, and nobody reads it but the query that wrote it. Joins do not use it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,8 +17,8 @@ pub struct Spill {
     pub folder: PathBuf,
     /// Bytes of all running queries together.
     pub bytes_max: u64,
-    /// Bytes of the file system that are left to others, even if queries wrote all they may: intake has the same disk, and a
-    /// question must not stop it.
+    /// Bytes of the file system that are left to others, even if queries wrote all they may: intake has the same disk,
+    /// and a question must not stop it.
     pub free_bytes_min: u64,
 }
 
@@ -116,7 +116,8 @@ fn empty(folder: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Guarantee: however many queries find too little disk, the operator is told once, and once when there is enough again.
+    /// Guarantee: however many queries find too little disk, the operator is told once, and once when there is enough
+    /// again.
     #[test]
     fn the_operator_is_told_once() {
         let disk = Disk::open(None).unwrap();

@@ -1,12 +1,13 @@
-//! Who may read next: a scan takes a turn for each step, and as many turns are out as there are cores. The query that has read
-//! least so far goes first, so a short one does not wait for a hundred long ones; every eighth turn goes to whoever has waited
-//! longest, so a long one does not wait for ever.
+//! Who may read next: a scan takes a turn for each step, and as many turns are out as there are cores. The query that
+//! has read least so far goes first, so a short one does not wait for a hundred long ones; every eighth turn goes to
+//! whoever has waited longest, so a long one does not wait for ever.
 //!
-//! The line is as long as there are scans under way: admission bounds the queries, the gate their tables, the settings their
-//! partitions. Steps of queries that were given up stay in it until their turn and are then skipped.
+//! The line is as long as there are scans under way: admission bounds the queries, the gate their tables, the settings
+//! their partitions. Steps of queries that were given up stay in it until their turn and are then skipped.
 //!
-//! Everything a query works on comes out of its scans, so who may read is who may work. What it is not: a bound on memory or
-//! on the number of queries (`memory`, admission), or a scheduler of operators that work long on few rows (`bounded`).
+//! Everything a query works on comes out of its scans, so who may read is who may work. What it is not: a bound on
+//! memory or on the number of queries (`memory`, admission), or a scheduler of operators that work long on few rows
+//! (`bounded`).
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -75,11 +76,12 @@ impl Turns {
         Arc::new(Self { line: Mutex::new(line) })
     }
 
-    /// Runs a step when its turn has come: here and now if nobody waits, which spares two changes of thread for each batch, and
-    /// else on a blocking thread. What is handed over then is the work, not the turn: a plan may stop asking one of its scans
-    /// while it waits for another, and a turn it does not pick up would be nobody's.
+    /// Runs a step when its turn has come: here and now if nobody waits, which spares two changes of thread for each
+    /// batch, and else on a blocking thread. What is handed over then is the work, not the turn: a plan may stop asking
+    /// one of its scans while it waits for another, and a turn it does not pick up would be nobody's.
     ///
-    /// To be called on threads of which there are more than turns. Nothing comes back if the step panicked or the runtime ends.
+    /// To be called on threads of which there are more than turns. Nothing comes back if the step panicked or the
+    /// runtime ends.
     pub(crate) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         spent: &Arc<Spent>,

@@ -13,8 +13,8 @@ use crate::error::{EngineError, Limit};
 pub const LITERAL_BYTES_MAX: usize = 256;
 /// All texts of a statement together, those in `IN (...)` apart, bytes.
 pub const LITERALS_BYTES_MAX: usize = 8 * 1024;
-/// The longest text times the brackets and CASEs it may go through, bytes; times the rows of a batch it is the memory that a
-/// statement can take for texts.
+/// The longest text times the brackets and CASEs it may go through, bytes; times the rows of a batch it is the memory
+/// that a statement can take for texts.
 pub const LITERAL_COPIES_BYTES_MAX: usize = 64 * 1024;
 /// A regular expression, compiled, bytes.
 pub const PATTERN_BYTES_MAX: usize = 256 * 1024;

@@ -409,8 +409,8 @@ async fn plans_show_nothing_of_the_data() {
     }
 }
 
-/// Why rows are missing is told in counts: how many are permitted, and small groups not at all; those who never spoke to the
-/// asker do not exist for it.
+/// Why rows are missing is told in counts: how many are permitted, and small groups not at all; those who never spoke
+/// to the asker do not exist for it.
 #[tokio::test]
 async fn reasons_in_counts() {
     let lakes = lakes(1_000_000);

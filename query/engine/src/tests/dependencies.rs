@@ -1,5 +1,5 @@
-//! Statements that DataFusion 55 answers wrongly because it believes a joined sub-query's key to determine too much. The expected
-//! answers come from the readings themselves.
+//! Statements that DataFusion 55 answers wrongly because it believes a joined sub-query's key to determine too much.
+//! The expected answers come from the readings themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Forms that are refused because DataFusion 55 would answer them wrongly or without end, with their neighbours that are answered.
-//! And conditions that look at each row for itself, so that no failure tells of hidden rows.
+//! Forms that are refused because DataFusion 55 would answer them wrongly or without end, with their neighbours that
+//! are answered. And conditions that look at each row for itself, so that no failure tells of hidden rows.
 
 use std::sync::Arc;
 
@@ -54,8 +54,8 @@ fn nested(levels: usize, inmost: &str, around: impl Fn(&str, usize) -> String) -
     (0..levels).fold(inmost.to_owned(), |below, level| around(&below, level))
 }
 
-/// Guarantee: a small statement that would grow without end while it is planned is refused before it does; one that grows a little
-/// is answered.
+/// Guarantee: a small statement that would grow without end while it is planned is refused before it does; one that
+/// grows a little is answered.
 #[tokio::test]
 async fn growth_is_bounded() {
     let eightfold =
@@ -118,7 +118,8 @@ async fn numbers_that_are_no_size() {
     .await;
 }
 
-/// Guarantee: forms that come out otherwise than SQL says are refused, and the like of them that come out right are answered.
+/// Guarantee: forms that come out otherwise than SQL says are refused, and the like of them that come out right are
+/// answered.
 #[tokio::test]
 async fn wrong_answers_are_refused() {
     let of = "FROM (VALUES (1), (2), (500), (NULL)) a(k)";
@@ -173,8 +174,8 @@ async fn a_sub_query_may_be_empty() {
     .await;
 }
 
-/// Guarantee: what the left side of AND or OR decides is not evaluated on the right, whatever other rows, hidden ones among them, it
-/// shares a batch with: a query fails with hidden rows if and only if it fails without.
+/// Guarantee: what the left side of AND or OR decides is not evaluated on the right, whatever other rows, hidden ones
+/// among them, it shares a batch with: a query fails with hidden rows if and only if it fails without.
 #[tokio::test]
 async fn a_condition_looks_at_each_row_for_itself() {
     let hidden = "SELECT count(*) FROM readings WHERE left(signal, 2) = 'sp' AND \

@@ -48,7 +48,8 @@ const STATEMENTS: &[(&str, bool)] = &[
     ("SELECT signal FROM readings GROUP BY signal UNION SELECT unit FROM readings GROUP BY unit", false),
 ];
 
-/// Guarantee: the groups, and their names, are those of a plain table; and numbers are used where they may be, and only there.
+/// Guarantee: the groups, and their names, are those of a plain table; and numbers are used where they may be, and only
+/// there.
 #[tokio::test]
 async fn numbers_give_the_groups_of_names() {
     let (world, dir) = (World::new(), TempDir::new().unwrap());

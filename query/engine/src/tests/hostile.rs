@@ -137,8 +137,8 @@ const LONG: &[&str] = &[
     "SELECT to_char(ts, '%c%c%c%c%c%c%c%c%c%c%c%c%c%c%c%c') FROM readings",
 ];
 
-/// Guarantee (G12): hostile text of 0.8 kB and of 100 kB, and small statements that multiply, are refused or end by a bound;
-/// the process lives, and a plain question is answered after each.
+/// Guarantee (G12): hostile text of 0.8 kB and of 100 kB, and small statements that multiply, are refused or end by a
+/// bound; the process lives, and a plain question is answered after each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_statements_are_bounded() {
     let (world, dir) = (World::new(), TempDir::new().unwrap());
@@ -166,8 +166,8 @@ async fn hostile_statements_are_bounded() {
     }
 }
 
-/// Guarantee (G12): while one principal's statements keep every thread they can get busy without giving a row, somebody else's
-/// plain question is answered, and does not wait for them to end.
+/// Guarantee (G12): while one principal's statements keep every thread they can get busy without giving a row, somebody
+/// else's plain question is answered, and does not wait for them to end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn others_are_answered_meanwhile() {
     let (world, dir) = (World::new(), TempDir::new().unwrap());
@@ -190,8 +190,8 @@ async fn others_are_answered_meanwhile() {
     assert!(answered < ended);
 }
 
-/// Guarantee (G7): with a hundred queries under way, what is asked once a revocation has returned shows nothing of the person,
-/// every time. How long that took is printed.
+/// Guarantee (G7): with a hundred queries under way, what is asked once a revocation has returned shows nothing of the
+/// person, every time. How long that took is printed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revocation_holds_under_load() {
     let (world, dir) = (World::new(), TempDir::new().unwrap());

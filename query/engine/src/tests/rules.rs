@@ -1,5 +1,5 @@
-//! Statements that DataFusion 55 answers wrongly, or not at all, for a fault of one of its rules (`rules.rs` and `planner.rs` say
-//! which). The expected answers follow from SQL alone.
+//! Statements that DataFusion 55 answers wrongly, or not at all, for a fault of one of its rules (`rules.rs` and
+//! `planner.rs` say which). The expected answers follow from SQL alone.
 
 use std::sync::Arc;
 
@@ -23,7 +23,8 @@ async fn answers(statements: &[(&str, &[&str])]) {
     }
 }
 
-/// Guarantee: a condition that no row meets leaves none, whatever columns it names, also where nothing has a row of its own.
+/// Guarantee: a condition that no row meets leaves none, whatever columns it names, also where nothing has a row of its
+/// own.
 #[tokio::test]
 async fn what_where_excludes_stays_out() {
     let never = "(SELECT max(flags) FROM readings) < 0";
@@ -100,8 +101,9 @@ async fn a_union_is_sorted_whatever_its_branches() {
     .await;
 }
 
-/// Guarantee: a condition on one side of an outer join is a condition on that side, though both have a column of that name. Of nine
-/// people two signals have the number 69, and three have a value then, one of which (another device's) is 2.
+/// Guarantee: a condition on one side of an outer join is a condition on that side, though both have a column of that
+/// name. Of nine people two signals have the number 69, and three have a value then, one of which (another device's) is
+/// 2.
 #[tokio::test]
 async fn a_join_keeps_its_sides_apart() {
     let joined = "readings t1 RIGHT JOIN readings t2 ON t1.subject = t2.subject AND t1.ts = t2.ts";

@@ -253,8 +253,9 @@ fn files(folder: &std::path::Path) -> usize {
     entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
 }
 
-/// Guarantee: a sort larger than its memory is answered by way of the disk, within the disk's bound, and nothing stays there;
-/// without a disk, or on one that is full but for what others need, it is refused as before. What a killed process left there is gone at the start.
+/// Guarantee: a sort larger than its memory is answered by way of the disk, within the disk's bound, and nothing stays
+/// there; without a disk, or on one that is full but for what others need, it is refused as before. What a killed
+/// process left there is gone at the start.
 #[tokio::test]
 async fn a_sort_larger_than_memory() {
     let (world, dir, disk) = (World::new(), TempDir::new().unwrap(), TempDir::new().unwrap());

@@ -104,8 +104,8 @@ fn rounded(batch: &RecordBatch) -> RecordBatch {
     RecordBatch::try_new(batch.schema(), columns.collect()).unwrap()
 }
 
-/// To nine digits, cut at a place where no short fraction lies: of two sums that differ in their last bits, one of them just below
-/// a half would otherwise go down and the other up (seed 561,235).
+/// To nine digits, cut at a place where no short fraction lies: of two sums that differ in their last bits, one of them
+/// just below a half would otherwise go down and the other up (seed 561,235).
 fn nine_digits(value: f64) -> f64 {
     if !value.is_finite() {
         return value;

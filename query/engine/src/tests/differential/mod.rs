@@ -42,11 +42,11 @@ const FOUND: &[u64] = &[
 ];
 /// Statements that the gate or the plan walk refuse for their size, in a hundred, at most: there is nothing to compare.
 const REFUSED_PERCENT_MAX: u64 = 5;
-/// Those of them that differ and need not: sums of doubles differ in their last digits by the order of rows, and the statement tells
-/// them apart. What is found to be that is shown, and has to be looked at and put here.
+/// Those of them that differ and need not: sums of doubles differ in their last digits by the order of rows, and the
+/// statement tells them apart. What is found to be that is shown, and has to be looked at and put here.
 const EXCUSED: &[u64] = &[224_019, 719_909];
-/// Statements in ten thousand, and one more, to which the plain engine has no answer to compare with: it does not repeat the one it
-/// gave, or its planner says that it failed by a fault of its own (seed 40,079).
+/// Statements in ten thousand, and one more, to which the plain engine has no answer to compare with: it does not
+/// repeat the one it gave, or its planner says that it failed by a fault of its own (seed 40,079).
 const INCOMPARABLE_PER_10_000_MAX: u64 = 1;
 /// Differing statements that are shown and looked into.
 const SHOWN_MAX: usize = 5;
@@ -58,8 +58,9 @@ const AT_ONCE: usize = 8;
 /// What somebody learns of a statement: types and rows, or the kind of failure.
 type Learned = Result<Answer, Kind>;
 
-/// What DataFusion's optimizer must do so that a statement can be run at all. Everything else it does, ours does and this one does
-/// not: what it does wrongly is then no longer wrong alike on both sides (seeds 23,188, 127,277, 619,040 and 7,480 were).
+/// What DataFusion's optimizer must do so that a statement can be run at all. Everything else it does, ours does and
+/// this one does not: what it does wrongly is then no longer wrong alike on both sides (seeds 23,188, 127,277, 619,040
+/// and 7,480 were).
 const NEEDED_RULES: &[&str] = &[
     "rewrite_set_comparison",
     "simplify_expressions",
@@ -78,7 +79,8 @@ const NEEDED_PHYSICAL_RULES: &[&str] = &["join_selection", "EnsureRequirements",
 /// A plain engine over rows, with the names the guarded one has, that does statements as they are written.
 struct Plain {
     as_written: SessionContext,
-    /// The same for statements whose plan its own planner refuses: it merges parts that are in no order. It sorts them, as ours does.
+    /// The same for statements whose plan its own planner refuses: it merges parts that are in no order. It sorts them,
+    /// as ours does.
     in_order: SessionContext,
 }
 
