@@ -27,7 +27,8 @@ use datafusion::logical_expr::{
 use crate::error::{EngineError, Limit};
 use crate::rules::gives_a_row_of_none;
 
-/// Operators and columns that a statement may gain while it is planned.
+/// Operators and columns that a statement may gain while it is planned; by trial, so that the slowest forms known
+/// (`coalesce` in nine nested sub-queries, `c + c + c + c` in seven) take about a second to plan.
 pub(crate) const GROWTH_MAX: u64 = 4_000;
 /// Most centroids of `approx_percentile_cont`, ten times the default.
 pub(crate) const CENTROIDS_MAX: u64 = 1_000;
@@ -61,7 +62,8 @@ pub(crate) fn check(plan: &LogicalPlan) -> Result<(), EngineError> {
 }
 
 /// How many operators and columns each output column comes to if each column below is written out; adds what that is more
-/// than what is written to `growth`.
+/// than what is written to `growth`. A correlated sub-query's outer columns count one: the planner makes joins of them, and
+/// writes nothing out.
 fn copies(plan: &LogicalPlan, growth: &mut u64) -> Vec<u64> {
     let inputs: Vec<Vec<u64>> = plan.inputs().into_iter().map(|input| copies(input, growth)).collect();
     let columns = plan.inputs().into_iter().flat_map(|input| input.schema().columns());
@@ -71,6 +73,7 @@ fn copies(plan: &LogicalPlan, growth: &mut u64) -> Vec<u64> {
         let (size, written) = (size(&expr, &below, true), size(&expr, &below, false));
         *growth = growth.saturating_add(size.saturating_sub(written));
         sizes.push(size);
+        // Nothing in it fails, so neither does the walk.
         let _ = expr.apply(|part| {
             if let Some(query) = sub_query(part) {
                 copies(&query.subquery, growth);
@@ -101,6 +104,7 @@ fn size(expr: &Expr, below: &HashMap<Column, u64>, is_written_out: bool) -> u64 
     }
     let times = if is_written_out { times_written(expr) } else { 1 };
     let mut sum = 1_u64;
+    // As above.
     let _ = expr.apply_children(|child| {
         sum = sum.saturating_add(size(child, below, is_written_out).saturating_mul(times));
         Ok(TreeNodeRecursion::Continue)
@@ -108,7 +112,8 @@ fn size(expr: &Expr, below: &HashMap<Column, u64>, is_written_out: bool) -> u64 
     sum
 }
 
-/// How often an operand is repeated when the planner writes the expression out.
+/// How often an operand is repeated when the planner writes the expression out, as far as its rules were read; what is
+/// forgotten here the deadline stops ([`crate::rules`]).
 fn times_written(expr: &Expr) -> u64 {
     match expr {
         Expr::Between(_) => 2,
@@ -138,17 +143,15 @@ fn refused_form(node: &LogicalPlan) -> PlanResult<Option<&'static str>> {
     for input in node.inputs() {
         schema.merge(input.schema());
     }
+    let place = if matches!(node, LogicalPlan::Filter(_)) { Place::Condition } else { Place::Value };
     for expr in node.expressions() {
         let mut refused = None;
         expr.apply(|part| {
             refused = refused_expression(part, &schema)?;
             Ok(if refused.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
         })?;
-        if refused.is_none() && !matches!(node, LogicalPlan::Filter(_)) {
-            refused = unknown_is_lost(&expr, Place::Value, &schema)?;
-        }
-        if refused.is_none() && matches!(node, LogicalPlan::Filter(_)) {
-            refused = unknown_is_lost(&expr, Place::Condition, &schema)?;
+        if refused.is_none() {
+            refused = unknown_is_lost(&expr, place, &schema)?;
         }
         if refused.is_some() {
             return Ok(refused);

@@ -6,7 +6,7 @@
 //! | [`engine`] | the order of the steps; admission, planning thread |
 //! | `gate` | what a statement must be before it is planned |
 //! | `functions`, `session`, `memory`, `catalog`, `rollup` | the planner's world for one request |
-//! | `planner`, `rules`, `derived`, `scalar` | the planner, where DataFusion's alone would answer wrongly |
+//! | `planner`, `rules`, `derived`, `scalar`, `claims` | the planner, where DataFusion's alone would answer wrongly |
 //! | `rowwise` | AND and OR that look at each row for itself |
 //! | `forms` | what is refused of a plan before it is optimized |
 //! | `scan` | `ConsentScan`, the opaque leaf where consent is enforced |
@@ -25,6 +25,7 @@
 
 mod bounded;
 mod catalog;
+mod claims;
 mod columns;
 mod constant;
 mod counts;

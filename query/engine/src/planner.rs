@@ -12,9 +12,9 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
-use crate::derived;
 use crate::rowwise::row_by_row;
 use crate::scalar::MayBeEmpty;
+use crate::{claims, derived};
 
 /// How DataFusion 55 begins the list of what makes a grouping's input another than it was planned with, and each line
 /// of it that says a column may be null.
@@ -41,7 +41,7 @@ impl QueryPlanner for Planner {
         plan: &LogicalPlan,
         session: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(derived::Input)]);
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(claims::AsInput)]);
         let plan = &row_by_row(plan.clone())?;
         match planner.create_physical_plan(plan, session).await {
             // That `x NOT IN (NULL, ..)` never holds is known of the statement, and not of what runs: a column below a

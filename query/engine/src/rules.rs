@@ -103,7 +103,8 @@ fn physical() -> Vec<PhysicalRule> {
     rules
 }
 
-/// A rule for all plans but some, as long as there is time: nothing else stops a planner.
+/// A rule for all plans but some, as long as there is time: nothing else stops the logical planner. The physical rules
+/// come once each, on what that left, and are not bounded.
 #[derive(Debug)]
 struct Bounded {
     rule: Rule,

@@ -2,16 +2,16 @@
 //! DataFusion 55 takes its column's word, and answers `(SELECT seq FROM readings WHERE false) IS NULL` with false. Here
 //! such a sub-query's column may be NULL. Correlated ones become joins, which know it.
 
-use std::cmp::Ordering;
-use std::fmt;
 use std::sync::Arc;
 
+use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, DFSchemaRef, Result, plan_err};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{Expr, LogicalPlan, Subquery};
 use datafusion::optimizer::AnalyzerRule;
+
+use crate::claims::{Doubt, without};
 
 /// Marks them.
 #[derive(Debug)]
@@ -19,6 +19,9 @@ pub(crate) struct MayBeEmpty;
 
 impl AnalyzerRule for MayBeEmpty {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        if !has_any(&plan)? {
+            return Ok(plan);
+        }
         let marked = plan.transform_up_with_subqueries(|node| {
             let names = NamePreserver::new(&node);
             let node = node.map_expressions(|expr| {
@@ -36,74 +39,30 @@ impl AnalyzerRule for MayBeEmpty {
     }
 }
 
+/// Whether there is anything to mark, in the plan or in a sub-query's.
+fn has_any(plan: &LogicalPlan) -> Result<bool> {
+    let has = |part: &Expr| Ok(matches!(part, Expr::ScalarSubquery(query) if is_to_mark(query)));
+    let mut is_found = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            is_found = is_found || expr.exists(has)?;
+            Ok(if is_found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })
+    })?;
+    Ok(is_found)
+}
+
+fn is_to_mark(query: &Subquery) -> bool {
+    let mut fields = query.subquery.schema().fields().iter();
+    query.outer_ref_columns.is_empty() && fields.any(|field| !field.is_nullable())
+}
+
 fn marked(expr: Expr) -> Result<Transformed<Expr>> {
     match expr {
-        Expr::ScalarSubquery(mut query)
-            if query.outer_ref_columns.is_empty()
-                && query.subquery.schema().fields().iter().any(|field| !field.is_nullable()) =>
-        {
-            let plan = MayBeNull::new(Arc::unwrap_or_clone(query.subquery))?;
-            query.subquery = Arc::new(LogicalPlan::Extension(Extension { node: Arc::new(plan) }));
+        Expr::ScalarSubquery(mut query) if is_to_mark(&query) => {
+            query.subquery = Arc::new(without(Doubt::NotNull, Arc::unwrap_or_clone(query.subquery))?);
             Ok(Transformed::yes(Expr::ScalarSubquery(query)))
         }
         other => Ok(Transformed::no(other)),
-    }
-}
-
-/// Its input, whose columns may be NULL.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct MayBeNull {
-    input: LogicalPlan,
-    schema: DFSchemaRef,
-}
-
-impl MayBeNull {
-    fn new(input: LogicalPlan) -> Result<MayBeNull> {
-        let known = input.schema();
-        let nullable = |(table, field): (Option<&_>, &Arc<arrow::datatypes::Field>)| {
-            (table.cloned(), Arc::new(field.as_ref().clone().with_nullable(true)))
-        };
-        let fields = known.iter().map(nullable).collect();
-        let schema = Arc::new(DFSchema::new_with_metadata(fields, known.metadata().clone())?);
-        Ok(Self { input, schema })
-    }
-}
-
-impl PartialOrd for MayBeNull {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        self.input.partial_cmp(&other.input)
-    }
-}
-
-impl UserDefinedLogicalNodeCore for MayBeNull {
-    fn name(&self) -> &str {
-        "MayBeNull"
-    }
-
-    fn inputs(&self) -> Vec<&LogicalPlan> {
-        vec![&self.input]
-    }
-
-    fn schema(&self) -> &DFSchemaRef {
-        &self.schema
-    }
-
-    fn expressions(&self) -> Vec<Expr> {
-        Vec::new()
-    }
-
-    fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MayBeNull")
-    }
-
-    fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
-        match <[_; 1]>::try_from(inputs) {
-            Ok([input]) => Self::new(input),
-            Err(_) => plan_err!("one input"),
-        }
-    }
-
-    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
-        Some(vec![output_columns.to_vec()])
     }
 }
