@@ -15,7 +15,7 @@ use schemas_evidence::ledger::Ledger;
 use schemas_identity::Did;
 
 use crate::cohort::{Cohort, Cohorts};
-use crate::entry::{Completion, Intent, Outcome, Refused};
+use crate::entry::{Completion, Intent, Outcome, Refused, Scope};
 use crate::error::AuditError;
 use crate::file::{Files, Item};
 use crate::index::Index;
@@ -77,7 +77,7 @@ pub struct Receipt {
     number: u64,
     log_index: u64,
     /// Ascending.
-    scope: Arc<Vec<Did>>,
+    scope: Arc<[Scope]>,
     /// Where they stand in the record, if there are many.
     cohort: Option<Arc<Cohort>>,
     /// Of a polling client: its part in the record it shares.
@@ -207,9 +207,7 @@ impl Audit {
 
     pub(crate) fn intend(&self, intent: Intent, repeat_until_us: Option<i64>) -> Result<Receipt, AuditError> {
         bounded(intent.scope.len() + intent.withheld.len())?;
-        let mut scope: Vec<Did> = intent.scope.iter().map(|scope| scope.subject).collect();
-        scope.sort_unstable();
-        let scope = Arc::new(scope);
+        let scope = intent.ascending();
         let cohort = self.cohorts.lock().find(&intent.scope);
         let Written { number, log_index, cohort } =
             self.commit(Draft::Intent { intent, repeat_until_us, cohort })?;
@@ -530,8 +528,8 @@ impl Writer {
 }
 
 /// How many of a completion's subjects are not in scope. Both ascend, so it is one pass.
-fn outside(completion: &Completion, scope: &[Did]) -> usize {
-    let mut scope = scope.iter().peekable();
+fn outside(completion: &Completion, scope: &[Scope]) -> usize {
+    let mut scope = scope.iter().map(|scope| &scope.subject).peekable();
     let is_outside = |subject: &&Did| {
         while scope.next_if(|known| *known < *subject).is_some() {}
         scope.peek() != Some(subject)
@@ -621,7 +619,6 @@ mod tests {
     use schemas_identity::SecretKey;
 
     use super::*;
-    use crate::entry::Scope;
 
     fn draft(query: u64, people: u8) -> Draft {
         let rows = (0..people).map(|seed| (SecretKey::from_seed(&[seed; 32]).public().did(), 1)).collect();

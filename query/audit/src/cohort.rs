@@ -30,7 +30,7 @@ pub(crate) struct Cohort {
     /// The file it is in; only intents of the same file refer to it.
     pub(crate) file: u32,
     /// As handed in: each subject once, ascending.
-    scope: Vec<Scope>,
+    scope: Arc<[Scope]>,
     /// Where each of them stands in the record.
     places: Vec<u32>,
 }
@@ -42,7 +42,7 @@ impl Cohort {
         is_fit.then(|| Cohort {
             record,
             file,
-            scope: intent.scope.clone(),
+            scope: Arc::clone(&intent.scope),
             places: record::places(&intent.scope),
         })
     }
@@ -85,8 +85,10 @@ pub(crate) struct Cohorts {
 
 impl Cohorts {
     /// The cohort of just this scope.
-    pub(crate) fn find(&mut self, scope: &[Scope]) -> Option<Arc<Cohort>> {
-        let at = self.known.iter().position(|cohort| cohort.scope == scope)?;
+    pub(crate) fn find(&mut self, scope: &Arc<[Scope]>) -> Option<Arc<Cohort>> {
+        // Whoever asks again mostly hands in the very same memory.
+        let is_same = |known: &Arc<[Scope]>| Arc::ptr_eq(known, scope) || known == scope;
+        let at = self.known.iter().position(|cohort| is_same(&cohort.scope))?;
         let cohort = self.known.remove(at)?;
         self.known.push_front(Arc::clone(&cohort));
         Some(cohort)

@@ -1,6 +1,7 @@
 //! What the engine and the doors hand in. Plain values: nothing here is written as it stands.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemas_identity::token::Vouched;
 use schemas_identity::{Did, Register};
@@ -40,7 +41,7 @@ pub struct Intent {
     /// The SQL as sent. Kept are its text without literals and a salted hash of the whole.
     pub sql: String,
     /// Of whom what may be read: an upper bound, one entry per subject.
-    pub scope: Vec<Scope>,
+    pub scope: Arc<[Scope]>,
     /// Subjects who said something to the recipient but of whom nothing may be read.
     pub withheld: Vec<Did>,
     /// The consent epoch.
@@ -55,6 +56,16 @@ impl Intent {
     /// Whether each subject of the scope stands there once, in order.
     pub(crate) fn is_ascending(&self) -> bool {
         self.scope.is_sorted_by(|one, next| one.subject < next.subject)
+    }
+
+    /// The scope by rising subject; as it is, if it is so already.
+    pub(crate) fn ascending(&self) -> Arc<[Scope]> {
+        if self.is_ascending() {
+            return Arc::clone(&self.scope);
+        }
+        let mut scope = self.scope.to_vec();
+        scope.sort_unstable_by_key(|scope| scope.subject);
+        scope.into()
     }
 }
 

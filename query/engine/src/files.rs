@@ -13,7 +13,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowS
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 
-use crate::mask::{Bounds, Mask};
+use crate::mask::{Bounds, Part};
 use crate::positions::Positions;
 use crate::tables::{FileKind, FramesFile, LakeFile};
 
@@ -29,6 +29,8 @@ pub(crate) struct OpenFile {
     pub kind: FileKind,
     /// Its footer and page index.
     pub metadata: ArrowReaderMetadata,
+    /// What its row groups' statistics say.
+    groups: Arc<[Bounds]>,
     /// Where its rows find their origin.
     pub frames: Option<Arc<FramesFile>>,
     /// Rows from this leaf on are not read.
@@ -44,40 +46,49 @@ pub(crate) struct Piece {
     pub group: usize,
     /// Rows to decode; `None` = all.
     pub selection: Option<RowSelection>,
-    /// How many that are.
-    pub rows: u64,
+}
+
+/// What is read of a file once.
+#[derive(Clone)]
+struct Footer {
+    metadata: ArrowReaderMetadata,
+    groups: Arc<[Bounds]>,
 }
 
 /// Footers read before, first in first out.
 #[derive(Default)]
 pub(crate) struct Footers {
-    known: Mutex<(HashMap<PathBuf, ArrowReaderMetadata>, VecDeque<PathBuf>)>,
+    known: Mutex<(HashMap<PathBuf, Footer>, VecDeque<PathBuf>)>,
 }
 
 impl Footers {
     /// The footer of a file, from memory or from disk.
     pub(crate) fn open(&self, file: &LakeFile) -> Result<Arc<OpenFile>, ParquetError> {
         let known = self.known.lock().0.get(&file.path).cloned();
-        let metadata = match known {
-            Some(metadata) => metadata,
-            None => self.load(&file.path)?,
+        let Footer { metadata, groups } = match known {
+            Some(footer) => footer,
+            None => self.load(&file.path, file.kind)?,
         };
         Ok(Arc::new(OpenFile {
             path: file.path.clone(),
             kind: file.kind,
             metadata,
+            groups,
             frames: file.frames.clone(),
             leaf_limit: file.leaf_limit,
         }))
     }
 
-    fn load(&self, path: &Path) -> Result<ArrowReaderMetadata, ParquetError> {
+    fn load(&self, path: &Path, kind: FileKind) -> Result<Footer, ParquetError> {
         let source = Positions::open(path).map_err(|error| ParquetError::External(Box::new(error)))?;
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let metadata = ArrowReaderMetadata::load(&source, options)?;
+        let groups = 0..metadata.metadata().num_row_groups();
+        let groups = groups.map(|group| group_bounds(&metadata, kind, group)).collect();
+        let footer = Footer { metadata, groups };
         let mut known = self.known.lock();
         let (map, order) = &mut *known;
-        if map.insert(path.to_path_buf(), metadata.clone()).is_none() {
+        if map.insert(path.to_path_buf(), footer.clone()).is_none() {
             order.push_back(path.to_path_buf());
             if order.len() > FOOTERS_MAX
                 && let Some(oldest) = order.pop_front()
@@ -85,13 +96,13 @@ impl Footers {
                 map.remove(&oldest);
             }
         }
-        Ok(metadata)
+        Ok(footer)
     }
 }
 
 /// False only if no row of the file can be visible, by its manifest's ranges.
-pub(crate) fn may_show(file: &LakeFile, mask: &Mask) -> bool {
-    mask.any(&Bounds {
+pub(crate) fn may_show(file: &LakeFile, part: &Part) -> bool {
+    part.any(&Bounds {
         devices: (file.device_min, file.device_max),
         times: (file.ts_min_us, file.ts_max_us),
         ..Bounds::ALL
@@ -99,21 +110,17 @@ pub(crate) fn may_show(file: &LakeFile, mask: &Mask) -> bool {
 }
 
 /// The parts of a file that may hold visible rows.
-pub(crate) fn pieces(file: &Arc<OpenFile>, mask: &Mask) -> Vec<Piece> {
+pub(crate) fn pieces(file: &Arc<OpenFile>, part: &Part) -> Vec<Piece> {
     let mut pieces = Vec::new();
-    for group in 0..file.metadata.metadata().num_row_groups() {
-        let all = usize::try_from(file.metadata.metadata().row_group(group).num_rows()).unwrap_or(0);
-        let bounds = group_bounds(file, group);
-        if all == 0 || !mask.any(&bounds) {
+    for (group, bounds) in file.groups.iter().enumerate() {
+        if file.metadata.metadata().row_group(group).num_rows() == 0 || !part.any(bounds) {
             continue;
         }
-        let selection = select_pages(file, group, &bounds, mask);
+        let selection = select_pages(file, group, bounds, part);
         if selection.as_ref().is_some_and(|selection| !selection.selects_any()) {
             continue;
         }
-        let rows = selection.as_ref().map_or(all, RowSelection::row_count);
-        let rows = u64::try_from(rows).unwrap_or(u64::MAX);
-        pieces.push(Piece { file: Arc::clone(file), group, selection, rows });
+        pieces.push(Piece { file: Arc::clone(file), group, selection });
     }
     pieces
 }
@@ -159,8 +166,8 @@ impl Ranged {
     }
 }
 
-fn converter<'a>(file: &'a OpenFile, column: &str) -> Option<StatisticsConverter<'a>> {
-    StatisticsConverter::try_new(column, file.metadata.schema(), file.metadata.parquet_schema()).ok()
+fn converter<'a>(metadata: &'a ArrowReaderMetadata, column: &str) -> Option<StatisticsConverter<'a>> {
+    StatisticsConverter::try_new(column, metadata.schema(), metadata.parquet_schema()).ok()
 }
 
 fn number(array: &dyn Array, row: usize) -> Option<i64> {
@@ -177,14 +184,13 @@ fn number(array: &dyn Array, row: usize) -> Option<i64> {
     }
 }
 
-fn group_bounds(file: &OpenFile, group: usize) -> Bounds {
-    let metadata = file.metadata.metadata();
-    let groups = [metadata.row_group(group)];
+fn group_bounds(metadata: &ArrowReaderMetadata, kind: FileKind, group: usize) -> Bounds {
+    let groups = [metadata.metadata().row_group(group)];
     let mut bounds = Bounds::ALL;
     for column in Ranged::ALL {
-        let (low_name, high_name) = column.columns(file.kind);
-        let low = converter(file, low_name).and_then(|c| c.row_group_mins(groups).ok());
-        let high = converter(file, high_name).and_then(|c| c.row_group_maxes(groups).ok());
+        let (low_name, high_name) = column.columns(kind);
+        let low = converter(metadata, low_name).and_then(|c| c.row_group_mins(groups).ok());
+        let high = converter(metadata, high_name).and_then(|c| c.row_group_maxes(groups).ok());
         column.set(
             &mut bounds,
             low.and_then(|array| number(&array, 0)),
@@ -195,10 +201,10 @@ fn group_bounds(file: &OpenFile, group: usize) -> Bounds {
 }
 
 /// Rows of the pages that may show something; `None` if the file has no usable page index.
-fn select_pages(file: &OpenFile, group: usize, bounds: &Bounds, mask: &Mask) -> Option<RowSelection> {
+fn select_pages(file: &OpenFile, group: usize, bounds: &Bounds, part: &Part) -> Option<RowSelection> {
     let mut selection: Option<RowSelection> = None;
     for column in Ranged::ALL {
-        if let Some(chosen) = pages_of(file, group, column, bounds, mask) {
+        if let Some(chosen) = pages_of(file, group, column, bounds, part) {
             selection = Some(match selection {
                 Some(so_far) => so_far.intersection(&chosen),
                 None => chosen,
@@ -213,7 +219,7 @@ fn pages_of(
     group: usize,
     column: Ranged,
     bounds: &Bounds,
-    mask: &Mask,
+    part: &Part,
 ) -> Option<RowSelection> {
     let metadata = file.metadata.metadata();
     let (index, offsets) = (metadata.column_index()?, metadata.offset_index()?);
@@ -221,7 +227,7 @@ fn pages_of(
         return None;
     }
     let (low_name, high_name) = column.columns(file.kind);
-    let (low, high) = (converter(file, low_name)?, converter(file, high_name)?);
+    let (low, high) = (converter(&file.metadata, low_name)?, converter(&file.metadata, high_name)?);
     let groups = [group];
     let counts = low.data_page_row_counts(offsets, metadata.row_groups(), &groups).ok()??;
     let lows = low.data_page_mins(index, offsets, &groups).ok()?;
@@ -237,7 +243,7 @@ fn pages_of(
         let high = highs.as_ref().map_or(group_high, |array| number(array, page));
         column.set(&mut within, number(&lows, page), high);
         let rows = usize::try_from(counts.value(page)).unwrap_or(0);
-        selectors.push(if mask.any(&within) { RowSelector::select(rows) } else { RowSelector::skip(rows) });
+        selectors.push(if part.any(&within) { RowSelector::select(rows) } else { RowSelector::skip(rows) });
     }
     // A selection shorter than the group would drop its last rows without a word.
     let covered: usize = selectors.iter().map(|selector| selector.row_count).sum();
@@ -251,7 +257,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::mask::Narrow;
+    use crate::mask::{Mask, Narrow};
     use crate::tests::fixture::{ROWS, SECOND, T0, readings, scalar_batch, wave_batch, waves, write};
     use crate::tests::people::World;
 
@@ -264,8 +270,10 @@ mod tests {
         let scalar = write(dir.path(), "s", FileKind::Scalar, &scalar_batch(&readings(&[1], 0, ROWS)), 600);
         let wave = write(dir.path(), "w", FileKind::Wave, &wave_batch(&waves(0, 100)), 600);
         let footers = Footers::default();
-        let rows = |file: &LakeFile, mask: &Mask| -> u64 {
-            pieces(&footers.open(file).unwrap(), mask).iter().map(|piece| piece.rows).sum()
+        let whole = |mask: Mask| Part::of(&Arc::new(mask), 1).remove(0);
+        let rows = |file: &LakeFile, mask: Mask| -> usize {
+            let pieces = pieces(&footers.open(file).unwrap(), &whole(mask));
+            pieces.iter().filter_map(|piece| Some(piece.selection.as_ref()?.row_count())).sum()
         };
         let number = DeviceNumber(3).0;
         let narrow = |from: i64, to: i64| Narrow {
@@ -275,10 +283,10 @@ mod tests {
             ..Narrow::default()
         };
         // Twelve hundred rows of twelve devices, fifty to a page; ten of the people may be seen.
-        assert!(rows(&scalar, &all) < 1_200);
-        assert_eq!(rows(&scalar, &all.narrowed(&narrow(60, 70))), 50);
-        assert!(rows(&wave, &all.narrowed(&narrow(100, 110))) <= 100);
-        assert_eq!(rows(&scalar, &all.narrowed(&narrow(5_000, 6_000))), 0);
-        assert!(pieces(&footers.open(&scalar).unwrap(), &Mask::new(&[])).is_empty());
+        assert!(rows(&scalar, all.narrowed(&Narrow::default())) < 1_200);
+        assert_eq!(rows(&scalar, all.narrowed(&narrow(60, 70))), 50);
+        assert!(rows(&wave, all.narrowed(&narrow(100, 110))) <= 100);
+        assert_eq!(rows(&scalar, all.narrowed(&narrow(5_000, 6_000))), 0);
+        assert!(pieces(&footers.open(&scalar).unwrap(), &whole(Mask::new(&[]))).is_empty());
     }
 }

@@ -11,6 +11,7 @@
 //! | `forms` | what is refused of a plan before it is optimized |
 //! | `scan` | `ConsentScan`, the opaque leaf where consent is enforced |
 //! | `mask`, `narrow`, `files`, `reader`, `constant`, `origins`, `columns`, `counts` | what the leaf is made of |
+//! | `mask/part` | which partition reads what: by what may be seen, so that order tells nothing |
 //! | [`spill`] | disk for what is larger than a query's memory |
 //! | `turns` | whose scan may read next |
 //! | `walk`, `bounded` | the last look at a plan, and look-outs in what may work long |

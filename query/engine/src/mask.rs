@@ -19,6 +19,10 @@ use schemas_signals::SignalSet;
 
 use crate::tables::DeviceNames;
 
+mod part;
+
+pub(crate) use part::{Lookup, Part};
+
 /// Time during which one person's consent covers a device and signal; half-open, microseconds UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Interval {
@@ -122,7 +126,7 @@ impl Entry {
 }
 
 /// A warrant's spans, ordered by device and time.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Mask {
     entries: Vec<Entry>,
     people: Arc<People>,
@@ -132,6 +136,8 @@ pub(crate) struct Mask {
     is_timeless: bool,
     /// Devices by the names of a study; made when first asked for.
     numbers: OnceLock<HashMap<ShortId, u32>>,
+    /// What of whom lies in it; made when first asked for.
+    scopes: OnceLock<Arc<[Scope]>>,
 }
 
 /// The people of a mask, shared with masks that were cut down from it.
@@ -197,12 +203,12 @@ impl Mask {
 
     /// The same mask, cut down by the user's own predicates.
     pub(crate) fn narrowed(&self, narrow: &Narrow) -> Self {
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(if narrow.devices.is_some() { 0 } else { self.len() });
         match &narrow.devices {
             Some(devices) => {
                 for device in devices {
-                    entries
-                        .extend(self.of_devices(*device, *device).iter().filter_map(|e| e.narrowed(narrow)));
+                    let own = self.entries.get(self.of_devices(*device, *device)).unwrap_or_default();
+                    entries.extend(own.iter().filter_map(|entry| entry.narrowed(narrow)));
                 }
             }
             None => entries.extend(self.entries.iter().filter_map(|entry| entry.narrowed(narrow))),
@@ -235,17 +241,13 @@ impl Mask {
         let from = entries.iter().map(|entry| entry.from).min().unwrap_or(i64::MAX);
         let to = entries.iter().map(|entry| entry.to).max().unwrap_or(i64::MIN);
         let is_timeless = entries.iter().all(|entry| (entry.from, entry.to) == (i64::MIN, i64::MAX));
-        Self { entries, people, hull: (from, to), is_timeless, numbers: OnceLock::new() }
+        let (numbers, scopes) = (OnceLock::new(), OnceLock::new());
+        Self { entries, people, hull: (from, to), is_timeless, numbers, scopes }
     }
 
     /// The people named.
     pub(crate) fn people(&self) -> &Arc<People> {
         &self.people
-    }
-
-    /// Whether a row's device and signal alone say whose it is.
-    pub(crate) fn is_timeless(&self) -> bool {
-        self.is_timeless
     }
 
     /// How many intervals it has.
@@ -254,7 +256,11 @@ impl Mask {
     }
 
     /// What of whom lies in it: one scope a person, by rising identity.
-    pub(crate) fn scopes(&self) -> Vec<Scope> {
+    pub(crate) fn scopes(&self) -> Arc<[Scope]> {
+        Arc::clone(self.scopes.get_or_init(|| self.scopes_anew()))
+    }
+
+    fn scopes_anew(&self) -> Arc<[Scope]> {
         let mut scopes: Vec<Option<Scope>> = vec![None; self.people.dids.len()];
         for entry in &self.entries {
             let who = entry.who as usize;
@@ -304,78 +310,25 @@ impl Mask {
         }
     }
 
-    /// False only if nothing inside `bounds` can be visible.
-    pub(crate) fn any(&self, bounds: &Bounds) -> bool {
-        if bounds.times.1 < self.hull.0 || bounds.times.0 >= self.hull.1 {
-            return false;
-        }
+    /// False only if nothing inside `bounds` can be visible by the intervals in these places.
+    fn any_of(&self, places: Range<usize>, bounds: &Bounds) -> bool {
         let signals = SignalSet::between(u32::from(bounds.signals.0), u32::from(bounds.signals.1));
-        self.of_devices(bounds.devices.0, bounds.devices.1).iter().any(|entry| {
+        self.entries.get(places).unwrap_or_default().iter().any(|entry| {
             entry.from <= bounds.times.1
                 && entry.to > bounds.times.0
                 && !entry.signals.intersect(signals).is_empty()
         })
     }
 
-    fn of_devices(&self, first: u32, last: u32) -> &[Entry] {
+    /// Where the intervals of these devices stand.
+    fn of_devices(&self, first: u32, last: u32) -> Range<usize> {
         let start = self.entries.partition_point(|entry| entry.device < first);
         let end = self.entries.partition_point(|entry| entry.device <= last);
-        self.entries.get(start..end.max(start)).unwrap_or(&[])
+        start..end.max(start)
     }
 }
 
-/// Remembers the intervals of the last device and signal asked for: rows come sorted, so most questions repeat, and the
-/// next device is most often the next entry.
-pub(crate) struct Lookup {
-    mask: Arc<Mask>,
-    key: Option<(u32, u16)>,
-    /// Entries of the last device asked for.
-    own: Range<usize>,
-    intervals: Vec<Interval>,
-}
-
-impl Lookup {
-    /// A reader's own view on a shared mask.
-    pub(crate) fn new(mask: Arc<Mask>) -> Self {
-        Self { mask, key: None, own: 0..0, intervals: Vec::new() }
-    }
-
-    /// See [`Mask::is_timeless`].
-    pub(crate) fn is_timeless(&self) -> bool {
-        self.mask.is_timeless
-    }
-
-    /// The visible intervals of a device and signal.
-    pub(crate) fn get(&mut self, device: u32, signal: u16) -> &[Interval] {
-        if self.key != Some((device, signal)) {
-            if self.key.is_none_or(|(known, _)| known != device) {
-                self.own = self.find(device);
-            }
-            let own = self.mask.entries.get(self.own.clone()).unwrap_or_default();
-            self.mask.intervals(own, signal, &mut self.intervals);
-            self.key = Some((device, signal));
-        }
-        &self.intervals
-    }
-
-    fn find(&self, device: u32) -> Range<usize> {
-        let entries = &self.mask.entries;
-        let at = self.own.end;
-        let is_next = entries.get(at).is_some_and(|entry| entry.device == device)
-            && at
-                .checked_sub(1)
-                .and_then(|before| entries.get(before))
-                .is_none_or(|entry| entry.device < device);
-        let start = match is_next {
-            true => at,
-            false => entries.partition_point(|entry| entry.device < device),
-        };
-        let count = entries.iter().skip(start).take_while(|entry| entry.device == device).count();
-        start..start + count
-    }
-}
-
-/// Most intervals kept in all compiled masks, about 100 bytes each with names.
+/// Most intervals kept in all compiled masks, about 200 bytes each with names and scopes.
 const KEPT_INTERVALS_MAX: usize = 1_000_000;
 
 /// Masks compiled before, for as long as what they were compiled from is in use or kept; the last used first.

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{BatchCoalescer, filter_record_batch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -18,7 +18,7 @@ use crate::columns::{self, Builder, Column, Labels, Run};
 use crate::constant::Constants;
 use crate::counts::Tally;
 use crate::files::Piece;
-use crate::mask::{Interval, Lookup, Mask};
+use crate::mask::{Interval, Lookup, Part};
 use crate::origins::{OriginFiles, Origins};
 use crate::positions::Positions;
 use crate::tables::FileKind;
@@ -53,21 +53,17 @@ pub(crate) enum Unit {
     Tail(FileKind, RecordBatch),
 }
 
-impl Unit {
-    /// Lake rows, for sharing out the work.
-    pub(crate) fn rows(&self) -> u64 {
-        match self {
-            Self::Piece(piece) if piece.file.kind == FileKind::Wave => piece.rows.saturating_mul(256),
-            Self::Piece(piece) => piece.rows,
-            Self::Tail(_, batch) => u64::try_from(batch.num_rows()).unwrap_or(u64::MAX),
-        }
-    }
+/// What one partition of a scan reads.
+#[derive(Clone)]
+pub(crate) struct Share {
+    /// Its part of the mask.
+    pub part: Part,
+    /// Where its rows lie, in the order in which they are given.
+    pub units: Vec<Unit>,
 }
 
-/// What every partition of a scan shares.
+/// What every partition of a scan has alike.
 pub(crate) struct Shape {
-    /// The mask, already narrowed.
-    pub mask: Arc<Mask>,
     /// Texts of the mask.
     pub labels: Arc<Labels>,
     /// Where released rows are counted.
@@ -95,7 +91,6 @@ impl Shape {
             }
         }
         Shape {
-            mask: Arc::clone(&self.mask),
             labels: Arc::clone(&self.labels),
             tally: Arc::clone(&self.tally),
             schema: Arc::new(Schema::new(fields)),
@@ -115,8 +110,8 @@ pub(crate) enum Step {
     End,
 }
 
-/// Visible rows on their way out, put together to full batches. Where a batch ends must not tell where rows
-/// were left out: whether an expression fails can depend on which rows it is evaluated with.
+/// Visible rows on their way out, put together to full batches. Where a batch ends must not tell where rows were left
+/// out: a client sees it, and whether an expression fails can depend on which rows it is evaluated with.
 enum Outgoing {
     Rows {
         /// What is not yet a full batch.
@@ -124,14 +119,14 @@ enum Outgoing {
         /// A full batch that came while there were no parts: it goes out as it is.
         whole: Option<RecordBatch>,
     },
-    /// No column is asked for; batches carry their number of rows only, and no expression sees them.
-    Counts(VecDeque<RecordBatch>),
+    /// No column is asked for; batches carry their number of rows only.
+    Counts { schema: SchemaRef, rows: usize, is_whole: bool },
 }
 
 impl Outgoing {
     fn new(schema: &SchemaRef) -> Self {
         if schema.fields().is_empty() {
-            return Self::Counts(VecDeque::new());
+            return Self::Counts { schema: Arc::clone(schema), rows: 0, is_whole: false };
         }
         let parts = Box::new(BatchCoalescer::new(Arc::clone(schema), BATCH_ROWS_MAX));
         Self::Rows { parts, whole: None }
@@ -145,24 +140,35 @@ impl Outgoing {
                 Ok(())
             }
             Self::Rows { parts, .. } => parts.push_batch(batch),
-            Self::Counts(batches) => {
-                batches.push_back(batch);
+            Self::Counts { rows, .. } => {
+                *rows += batch.num_rows();
                 Ok(())
             }
         }
     }
 
-    fn next(&mut self) -> Option<RecordBatch> {
+    fn next(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
         match self {
-            Self::Rows { parts, whole } => whole.take().or_else(|| parts.next_completed_batch()),
-            Self::Counts(batches) => batches.pop_front(),
+            Self::Rows { parts, whole } => Ok(whole.take().or_else(|| parts.next_completed_batch())),
+            Self::Counts { rows, is_whole, .. } if *rows < BATCH_ROWS_MAX && !(*is_whole && *rows > 0) => {
+                Ok(None)
+            }
+            Self::Counts { schema, rows, .. } => {
+                let count = BATCH_ROWS_MAX.min(*rows);
+                *rows -= count;
+                let options = RecordBatchOptions::new().with_row_count(Some(count));
+                RecordBatch::try_new_with_options(Arc::clone(schema), Vec::new(), &options).map(Some)
+            }
         }
     }
 
     fn finish(&mut self) -> Result<(), ArrowError> {
         match self {
             Self::Rows { parts, .. } => parts.finish_buffered_batch(),
-            Self::Counts(_) => Ok(()),
+            Self::Counts { is_whole, .. } => {
+                *is_whole = true;
+                Ok(())
+            }
         }
     }
 }
@@ -200,7 +206,7 @@ struct Input {
     runs: VecDeque<Run>,
 }
 
-/// Reads its units to the end.
+/// Reads a share to its end.
 pub(crate) struct PartitionReader {
     shape: Arc<Shape>,
     units: VecDeque<Unit>,
@@ -211,17 +217,17 @@ pub(crate) struct PartitionReader {
 }
 
 impl PartitionReader {
-    /// A reader of `units`.
-    pub(crate) fn new(shape: Arc<Shape>, units: Vec<Unit>) -> Self {
-        let lookup = Lookup::new(Arc::clone(&shape.mask));
+    /// A reader of a share.
+    pub(crate) fn new(shape: Arc<Shape>, share: Share) -> Self {
+        let lookup = Lookup::new(share.part);
         let outgoing = Outgoing::new(&shape.schema);
-        Self { shape, units: units.into(), open: None, input: None, outgoing, lookup }
+        Self { shape, units: share.units.into(), open: None, input: None, outgoing, lookup }
     }
 
     /// The next visible rows. Counts them per person before they are handed out.
     pub(crate) fn step(&mut self) -> Result<Step, ReadError> {
         for _ in 0..STEP_BATCHES_MAX {
-            if let Some(batch) = self.outgoing.next() {
+            if let Some(batch) = self.outgoing.next()? {
                 return Ok(Step::Batch(batch));
             }
             if let Some(input) = self.input.as_mut().filter(|input| !input.runs.is_empty()) {
@@ -230,7 +236,7 @@ impl PartitionReader {
             }
             let Some((kind, batch)) = self.next_lake_batch()? else {
                 self.outgoing.finish()?;
-                return Ok(self.outgoing.next().map_or(Step::End, Step::Batch));
+                return Ok(self.outgoing.next()?.map_or(Step::End, Step::Batch));
             };
             let runs = match kind {
                 FileKind::Scalar => scalar_runs(&batch, &mut self.lookup)?,
@@ -238,7 +244,7 @@ impl PartitionReader {
             };
             self.input = Some(Input { kind, batch, runs });
         }
-        Ok(self.outgoing.next().map_or(Step::Nothing, Step::Batch))
+        Ok(self.outgoing.next()?.map_or(Step::Nothing, Step::Batch))
     }
 
     fn next_lake_batch(&mut self) -> Result<Option<(FileKind, RecordBatch)>, ReadError> {
@@ -260,7 +266,7 @@ impl PartitionReader {
 
     fn open_piece(&self, piece: Piece) -> Result<Open, ReadError> {
         let kind = piece.file.kind;
-        let mut wanted = columns::sources(kind, &self.shape.columns, self.shape.mask.is_timeless());
+        let mut wanted = columns::sources(kind, &self.shape.columns, self.lookup.is_timeless());
         let frames = piece.file.frames.as_ref().filter(|_| columns::wants_origin(&self.shape.columns));
         let origins = frames.map(|frames| self.shape.origins.load(&frames.path)).transpose()?;
         let leaf_limit = piece.file.leaf_limit;

@@ -40,11 +40,11 @@ use crate::columns::{Column, Labels};
 use crate::counts::Counts;
 use crate::engine::Clock;
 use crate::files::{self, Footers};
-use crate::mask::{Mask, Masks, Narrow};
+use crate::mask::{Mask, Masks, Narrow, Part};
 use crate::narrow::Names;
 use crate::origins::OriginFiles;
-use crate::reader::{PartitionReader, Shape, Step, Unit};
-use crate::tables::{DeviceNames, FileKind, View};
+use crate::reader::{PartitionReader, Shape, Share, Step, Unit};
+use crate::tables::{DeviceNames, FileKind, LakeFile, View};
 use crate::turns::{Spent, Turns};
 
 /// Name of the leaf, and all that is ever printed of it.
@@ -97,8 +97,8 @@ pub(crate) struct Reach {
     pub shared: Arc<Shared>,
     /// Set once a plan reads through it.
     pub used: AtomicBool,
-    /// What its scans may read.
-    pub planned: Mutex<Vec<Scope>>,
+    /// What its scans may read, each by rising identity.
+    pub planned: Mutex<Vec<Arc<[Scope]>>>,
 }
 
 impl Reach {
@@ -159,11 +159,13 @@ impl Access {
     }
 
     /// Of whom what the plan may read, for the record that comes before the first row.
-    pub(crate) fn scope(&self) -> Vec<Scope> {
-        let mut scopes: Vec<Scope> = Vec::new();
-        for reach in &self.reaches {
-            scopes.extend(reach.planned.lock().iter());
+    pub(crate) fn scope(&self) -> Arc<[Scope]> {
+        let planned: Vec<Arc<[Scope]>> =
+            self.reaches.iter().flat_map(|reach| reach.planned.lock().clone()).collect();
+        if let [only] = planned.as_slice() {
+            return Arc::clone(only);
         }
+        let mut scopes: Vec<Scope> = planned.iter().flat_map(|scopes| scopes.iter().copied()).collect();
         scopes.sort_unstable_by_key(|scope| scope.subject);
         scopes.dedup_by(|next, whole| {
             let is_same = next.subject == whole.subject;
@@ -172,7 +174,7 @@ impl Access {
             }
             is_same
         });
-        scopes
+        scopes.into()
     }
 }
 
@@ -196,19 +198,29 @@ impl Readings {
         filters.iter().filter_map(|filter| names.narrow(filter)).fold(Narrow::default(), Narrow::and)
     }
 
-    /// Everything to read for a mask: pieces of files, then the live tail.
-    fn units(&self, mask: &Mask) -> Result<Vec<Unit>> {
+    /// What each part of a mask reads: of files in their order, then of rows that are in no file yet.
+    fn shares(&self, parts: Vec<Part>) -> Result<Vec<Share>> {
         let shared = &self.reach.shared;
-        let view = &shared.view;
-        let mut units = Vec::new();
-        for file in view.files.iter().filter(|file| files::may_show(file, mask)) {
-            let open =
-                shared.footers.open(file).map_err(|error| DataFusionError::External(Box::new(error)))?;
-            units.extend(files::pieces(&open, mask).into_iter().map(Unit::Piece));
+        let is_near = |file: &&LakeFile| parts.iter().any(|part| files::may_show(file, part));
+        let mut open = Vec::new();
+        for file in shared.view.files.iter().filter(is_near) {
+            let footer = shared.footers.open(file);
+            open.push((file, footer.map_err(|error| DataFusionError::External(Box::new(error)))?));
         }
-        units.extend(view.tail_scalar.iter().map(|batch| Unit::Tail(FileKind::Scalar, batch.clone())));
-        units.extend(view.tail_wave.iter().map(|batch| Unit::Tail(FileKind::Wave, batch.clone())));
-        Ok(units)
+        let share = |part: Part| {
+            let near = open.iter().filter(|(file, _)| files::may_show(file, &part));
+            let pieces = near.flat_map(|(_, open)| files::pieces(open, &part)).map(Unit::Piece);
+            let units = pieces.chain(self.tail()).collect();
+            Share { part, units }
+        };
+        Ok(parts.into_iter().map(share).collect())
+    }
+
+    /// The rows that are in no file yet, in the order of arrival.
+    fn tail(&self) -> impl Iterator<Item = Unit> {
+        let view = &self.reach.shared.view;
+        let scalar = view.tail_scalar.iter().map(|batch| Unit::Tail(FileKind::Scalar, batch.clone()));
+        scalar.chain(view.tail_wave.iter().map(|batch| Unit::Tail(FileKind::Wave, batch.clone())))
     }
 }
 
@@ -265,54 +277,38 @@ impl TableProvider for Readings {
             true => Arc::clone(&self.reach.mask),
             false => Arc::new(self.reach.mask.narrowed(&narrow)),
         };
-        self.reach.planned.lock().extend(mask.scopes());
-        let units = self.units(&mask)?;
+        self.reach.planned.lock().push(mask.scopes());
+        let shares = self.shares(Part::of(&mask, state.config().target_partitions()))?;
         let labels = Labels::new(&mask, &columns, &self.reach.warrant, &self.reach.devices);
         let shape = Shape {
             tally: self.reach.shared.counts.tally(mask.people()),
-            mask,
             labels: Arc::new(labels),
             schema,
             columns,
             origins: OriginFiles::default(),
         };
-        let partitions = share_out(units, state.config().target_partitions());
-        Ok(Arc::new(ConsentScan::new(Arc::clone(&self.reach), Arc::new(shape), partitions)))
+        Ok(Arc::new(ConsentScan::new(Arc::clone(&self.reach), Arc::new(shape), shares)))
     }
-}
-
-/// Shares the work out, biggest piece first to the least loaded partition; at least one partition.
-fn share_out(mut units: Vec<Unit>, partitions: usize) -> Vec<Vec<Unit>> {
-    let count = partitions.clamp(1, units.len().max(1));
-    let mut shares: Vec<(u64, Vec<Unit>)> = vec![(0, Vec::new()); count];
-    units.sort_by_key(|unit| std::cmp::Reverse(unit.rows()));
-    for unit in units {
-        if let Some(least) = shares.iter_mut().min_by_key(|share| share.0) {
-            least.0 = least.0.saturating_add(unit.rows());
-            least.1.push(unit);
-        }
-    }
-    shares.into_iter().map(|share| share.1).collect()
 }
 
 /// The physical leaf; see the file's head.
 pub(crate) struct ConsentScan {
     reach: Arc<Reach>,
     shape: Arc<Shape>,
-    partitions: Vec<Vec<Unit>>,
+    shares: Vec<Share>,
     properties: Arc<PlanProperties>,
 }
 
 impl ConsentScan {
-    fn new(reach: Arc<Reach>, shape: Arc<Shape>, partitions: Vec<Vec<Unit>>) -> Self {
+    fn new(reach: Arc<Reach>, shape: Arc<Shape>, shares: Vec<Share>) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&shape.schema)),
-            Partitioning::UnknownPartitioning(partitions.len()),
+            Partitioning::UnknownPartitioning(shares.len()),
             EmissionType::Incremental,
             Boundedness::Bounded,
         )
         .with_scheduling_type(SchedulingType::Cooperative);
-        Self { reach, shape, partitions, properties: Arc::new(properties) }
+        Self { reach, shape, shares, properties: Arc::new(properties) }
     }
 
     /// The names of one of its columns, if that is what it gives there.
@@ -326,7 +322,7 @@ impl ConsentScan {
     /// The same scan with the names' numbers in these columns.
     pub(crate) fn numbered(&self, columns: &[usize]) -> Self {
         let shape = self.shape.numbered(columns);
-        Self::new(Arc::clone(&self.reach), Arc::new(shape), self.partitions.clone())
+        Self::new(Arc::clone(&self.reach), Arc::new(shape), self.shares.clone())
     }
 }
 
@@ -387,10 +383,10 @@ impl ExecutionPlan for ConsentScan {
     }
 
     fn execute(&self, partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let Some(units) = self.partitions.get(partition) else {
+        let Some(share) = self.shares.get(partition) else {
             return plan_err!("no such partition");
         };
-        let reader = PartitionReader::new(Arc::clone(&self.shape), units.clone());
+        let reader = PartitionReader::new(Arc::clone(&self.shape), share.clone());
         let schema = Arc::clone(&self.shape.schema);
         let start = Some((Arc::clone(&self.reach), reader));
         let batches = stream::unfold(start, |state| async move {

@@ -47,7 +47,7 @@ fn intent(scope: Vec<Scope>, withheld: Vec<Did>) -> Intent {
         purpose: "HRESCH".into(),
         study: None,
         sql: "SELECT 1".into(),
-        scope,
+        scope: scope.into(),
         withheld,
         epoch: 3,
         log_size: 0,

@@ -34,7 +34,7 @@ fn intent(at_us: i64) -> Intent {
         purpose: "TREAT".into(),
         study: None,
         sql: "SELECT 1".into(),
-        scope: vec![scope(1), scope(2)],
+        scope: [scope(1), scope(2)].into(),
         withheld: vec![did(3)],
         epoch: 7,
         log_size: 0,
@@ -116,12 +116,12 @@ fn a_quarter_of_an_hour_is_one_record() {
 fn what_is_not_covered_is_recorded() {
     type Change = fn(&mut Intent);
     let same_question: Vec<Change> = vec![
-        |intent| intent.scope.push(scope(4)),
-        |intent| intent.scope.truncate(1),
-        |intent| intent.scope[1] = scope(4),
-        |intent| intent.scope[0].signals = signals("*"),
-        |intent| intent.scope[0].from_us = -1,
-        |intent| intent.scope[0].to_us = 501,
+        |intent| intent.scope = [scope(1), scope(2), scope(4)].into(),
+        |intent| intent.scope = [scope(1)].into(),
+        |intent| Arc::make_mut(&mut intent.scope)[1] = scope(4),
+        |intent| Arc::make_mut(&mut intent.scope)[0].signals = signals("*"),
+        |intent| Arc::make_mut(&mut intent.scope)[0].from_us = -1,
+        |intent| Arc::make_mut(&mut intent.scope)[0].to_us = 501,
         |intent| intent.withheld.push(did(5)),
         |intent| intent.withheld.clear(),
         |intent| intent.withheld[0] = did(5),
@@ -150,7 +150,8 @@ fn what_is_not_covered_is_recorded() {
     let world = World::new();
     world.ask(intent(START_US), 1);
     let mut narrower = intent(START_US + 1);
-    narrower.scope[0] = Scope { signals: signals("heart_rate"), from_us: 1, to_us: 499, ..scope(1) };
+    let less = Scope { signals: signals("heart_rate"), from_us: 1, to_us: 499, ..scope(1) };
+    narrower.scope = [less, scope(2)].into();
     world.ask(narrower, 1);
     assert_eq!(world.ledger.size(), 1);
     world.is_unchanged.store(false, Ordering::SeqCst);

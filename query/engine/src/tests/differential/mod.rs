@@ -5,6 +5,7 @@
 //! run does; CI runs ten times as many.
 
 mod answer;
+mod bytes;
 mod grammar;
 mod kinds;
 
@@ -40,9 +41,9 @@ const FOUND: &[u64] = &[
     16_312, 17_187, 18_414, 19_543, 23_188, 40_079, 127_277, 139_624, 507_538, 511_418, 511_523, 512_575,
     513_205, 516_203, 519_494, 521_031, 561_235, 577_565, 619_040, 719_909, 839_564, 445_746,
 ];
-/// Statements that the gate or the plan walk refuse for their size, in a hundred, at most: there is nothing to compare.
+/// Statements that are refused for their size or form, in a hundred, at most: there is nothing to compare.
 const REFUSED_PERCENT_MAX: u64 = 5;
-/// Those of them that differ and need not: sums of doubles differ in their last digits by the order of rows, and the
+/// Statements that differ and need not: sums of doubles differ in their last digits by the order of rows, and the
 /// statement tells them apart. What is found to be that is shown, and has to be looked at and put here.
 const EXCUSED: &[u64] = &[224_019, 719_909];
 /// Statements in ten thousand, and one more, to which the plain engine has no answer to compare with: it does not
