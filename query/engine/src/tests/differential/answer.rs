@@ -65,6 +65,13 @@ impl Answer {
         rows.iter().is_sorted()
     }
 
+    /// The rows without repeats, as text, after the types.
+    pub(crate) fn distinct(&self) -> Vec<String> {
+        let mut rows = self.text();
+        rows.dedup();
+        rows
+    }
+
     /// The rows as text, after the types.
     pub(crate) fn text(&self) -> Vec<String> {
         let mut rows: Vec<String> =
@@ -143,6 +150,8 @@ fn answers_differ_by_rows_and_types() {
     assert_eq!(text(vec![None, Some("a")]), text(vec![Some("a"), None]));
     assert!(real(&[]).is_empty() && !text(vec![None]).is_empty());
     assert_eq!(text(vec![Some("a")]).text(), ["Utf8View", "a"]);
+    assert_eq!(real(&[1.5, 2.0, 1.500_000_000_000_1]).distinct(), real(&[2.0, 1.5]).distinct());
+    assert_ne!(real(&[1.5, 2.0, 1.500_001]).distinct(), real(&[2.0, 1.5]).distinct());
     let (up, down) = (SortOptions::new(false, false), SortOptions::new(true, false));
     assert!(real(&[1.0, 2.0, 2.0]).is_in_order(&[up]) && !real(&[1.0, 2.0]).is_in_order(&[down]));
     assert!(!real(&[1.0, 1.000_000_000_000_1, 1.0]).is_in_order(&[up]), "by all digits");

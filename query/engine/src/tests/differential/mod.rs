@@ -173,12 +173,8 @@ impl Sides<'_> {
                 return Some("LIMIT cuts elsewhere, all rows are the same");
             }
         }
-        for _ in 0..ASKED_AGAIN {
-            if self.asked_with_consent(sql).await == *expected {
-                return Some("asked again the engine gives the expected answer, too");
-            }
-        }
-        None
+        (wanted.distinct() == rows.distinct())
+            .then_some("what is told apart differs beyond the ninth digit only")
     }
 
     /// The rules without any one of which the engine answers as the plain one does.
