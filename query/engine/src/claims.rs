@@ -18,7 +18,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 /// What is no longer claimed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Hash)]
 pub(crate) enum Doubt {
     /// That some columns determine others.
     Keys,
@@ -28,12 +28,9 @@ pub(crate) enum Doubt {
 
 /// The plan without the claim; as it is, if it makes none.
 pub(crate) fn without(doubt: Doubt, plan: LogicalPlan) -> Result<LogicalPlan> {
-    let is_nullable = || plan.schema().fields().iter().all(|field| field.is_nullable());
-    let is_unclaimed = match doubt {
-        Doubt::Keys => plan.schema().functional_dependencies().is_empty(),
-        Doubt::NotNull => is_nullable(),
-    };
-    if is_unclaimed {
+    let is_keyless = plan.schema().functional_dependencies().is_empty();
+    let is_nullable = plan.schema().fields().iter().all(|field| field.is_nullable());
+    if is_keyless && (doubt == Doubt::Keys || is_nullable) {
         return Ok(plan);
     }
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(Doubted::new(doubt, plan)?) }))
@@ -63,7 +60,7 @@ impl Doubted {
 
 impl PartialOrd for Doubted {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        self.input.partial_cmp(&other.input)
+        (self.doubt, &self.input).partial_cmp(&(other.doubt, &other.input))
     }
 }
 

@@ -206,6 +206,9 @@ impl Mask {
         let mut entries = Vec::with_capacity(if narrow.devices.is_some() { 0 } else { self.len() });
         match &narrow.devices {
             Some(devices) => {
+                // In order, so that people have the same numbers each time.
+                let mut devices: Vec<&u32> = devices.iter().collect();
+                devices.sort_unstable();
                 for device in devices {
                     let own = self.entries.get(self.of_devices(*device, *device)).unwrap_or_default();
                     entries.extend(own.iter().filter_map(|entry| entry.narrowed(narrow)));

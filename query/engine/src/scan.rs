@@ -44,7 +44,7 @@ use crate::mask::{Mask, Masks, Narrow, Part};
 use crate::narrow::Names;
 use crate::origins::OriginFiles;
 use crate::reader::{PartitionReader, Shape, Share, Step, Unit};
-use crate::tables::{DeviceNames, FileKind, LakeFile, View};
+use crate::tables::{DeviceNames, FileKind, View};
 use crate::turns::{Spent, Turns};
 
 /// Name of the leaf, and all that is ever printed of it.
@@ -201,19 +201,26 @@ impl Readings {
     /// What each part of a mask reads: of files in their order, then of rows that are in no file yet.
     fn shares(&self, parts: Vec<Part>) -> Result<Vec<Share>> {
         let shared = &self.reach.shared;
-        let is_near = |file: &&LakeFile| parts.iter().any(|part| files::may_show(file, part));
-        let mut open = Vec::new();
-        for file in shared.view.files.iter().filter(is_near) {
-            let footer = shared.footers.open(file);
-            open.push((file, footer.map_err(|error| DataFusionError::External(Box::new(error)))?));
+        let mut shares: Vec<Share> =
+            parts.into_iter().map(|part| Share { part, units: Vec::new() }).collect();
+        for file in &shared.view.files {
+            let is_near = |share: &&mut Share| files::may_show(file, &share.part);
+            let mut near = shares.iter_mut().filter(is_near).peekable();
+            if near.peek().is_none() {
+                continue;
+            }
+            // Its footer is not held longer than this unless a piece is read.
+            let open =
+                shared.footers.open(file).map_err(|error| DataFusionError::External(Box::new(error)))?;
+            near.for_each(|share| {
+                share.units.extend(files::pieces(&open, &share.part).into_iter().map(Unit::Piece));
+            });
         }
-        let share = |part: Part| {
-            let near = open.iter().filter(|(file, _)| files::may_show(file, &part));
-            let pieces = near.flat_map(|(_, open)| files::pieces(open, &part)).map(Unit::Piece);
-            let units = pieces.chain(self.tail()).collect();
-            Share { part, units }
-        };
-        Ok(parts.into_iter().map(share).collect())
+        shares
+            .iter_mut()
+            .filter(|share| !share.part.is_empty())
+            .for_each(|share| share.units.extend(self.tail()));
+        Ok(shares)
     }
 
     /// The rows that are in no file yet, in the order of arrival.

@@ -1,6 +1,6 @@
 //! A mask shared out among the partitions of a scan, and what a partition asks of it row by row. Who reads what follows from
-//! the mask alone, never from how many rows there are: order is visible (rows that nobody ordered, LIMIT, the last digit of a
-//! sum), so it must not tell of hidden ones.
+//! which devices the mask names, never from how many rows or statements there are: order is visible (rows that nobody
+//! ordered, LIMIT, the last digit of a sum), so it must not tell of hidden ones.
 //!
 //! Devices are dealt out in blocks. Files are sorted by device, so a block is a few pages side by side in each.
 
@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use super::{Bounds, Interval, Mask};
 
-/// Blocks that each partition gets: enough that devices with many rows rarely all fall to one, few enough that pages at
-/// their edges, which two partitions decode, are few.
-const BLOCKS_EACH: usize = 16;
+/// Blocks of devices in all: enough that those with many rows rarely all fall to one partition, few enough that pages at
+/// their edges, which several partitions decode, are few.
+const BLOCKS: usize = 32;
 
 /// Every so many-th block of a mask's devices, with all that the mask says of them.
 #[derive(Debug, Clone)]
@@ -29,17 +29,20 @@ impl Part {
     /// The mask in `count` parts. Some are empty if it has fewer devices: a plan's shape says nothing of that.
     pub(crate) fn of(mask: &Arc<Mask>, count: usize) -> Vec<Part> {
         let entries = &mask.entries;
-        let blocks = count.saturating_mul(BLOCKS_EACH).max(1);
-        let first = |block: usize| {
-            let place = entries.len() * block / blocks;
-            entries.get(place).map(|at| entries.partition_point(|before| before.device < at.device))
-        };
-        let mut cuts: Vec<usize> = (1..blocks).filter_map(first).filter(|cut| *cut > 0).collect();
-        cuts.dedup();
-        let cuts: Arc<[usize]> = cuts.into();
+        let mut last = None;
+        let is_first = |at: &usize| last.replace(entries[*at].device) != Some(entries[*at].device);
+        let devices: Vec<usize> = (0..entries.len()).filter(is_first).collect();
         let count = count.max(1);
+        let blocks = BLOCKS.max(count).min(devices.len()).max(1);
+        let cuts: Arc<[usize]> =
+            (1..blocks).filter_map(|block| devices.get(devices.len() * block / blocks)).copied().collect();
         let part = |number| Part { mask: Arc::clone(mask), cuts: Arc::clone(&cuts), count, number };
         (0..count).map(part).collect()
+    }
+
+    /// Whether it has no device at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.any(&Bounds::ALL)
     }
 
     /// False only if nothing inside `bounds` can be visible to this part.
@@ -156,8 +159,8 @@ mod tests {
     /// devices, and of many side by side, no part has many more than another.
     #[test]
     fn parts_are_whole_and_even() {
-        let cases =
-            [&[][..], &[1], &[40], &[1, 1], &[1, 40, 1], &[3; 5], &[1; 1_000], &[2, 0, 0, 7, 1, 1, 1]];
+        let cases: [&[usize]; 9] =
+            [&[], &[1], &[40], &[1, 1], &[40, 1], &[1, 40, 1], &[3; 5], &[1; 1_000], &[2, 0, 0, 7, 1, 1, 1]];
         for (intervals, count) in cases.into_iter().flat_map(|case| [1, 2, 3, 8, 200].map(|n| (case, n))) {
             let mask = mask(intervals);
             let parts = Part::of(&mask, count);
@@ -168,16 +171,16 @@ mod tests {
                 let seen = parts.iter().map(|part| Lookup::new(part.clone()).get(device, 1).len());
                 assert_eq!(seen.collect::<Vec<_>>().iter().sum::<usize>(), *expected);
             }
-            let has = |part: &&Part| (0..).zip(intervals).any(|(device, _)| part.any(&near(device)));
             let known = intervals.iter().filter(|count| **count > 0).count();
-            assert!(parts.iter().filter(has).count() >= count.min(known).min(2), "{intervals:?} {count}");
+            let busy = parts.iter().filter(|part| !part.is_empty()).count();
+            assert_eq!(busy, count.min(known), "{intervals:?} {count}");
         }
         let many = Part::of(&mask(&[1; 1_000]), 4);
         for side_by_side in [0..1_000, 200..400, 873..1_000] {
             let of = |part: &Part| side_by_side.clone().filter(|device| part.any(&near(*device))).count();
             let counts: Vec<usize> = many.iter().map(of).collect();
             let even = side_by_side.len() / 4;
-            assert!(counts.iter().all(|count| count.abs_diff(even) <= 16), "{side_by_side:?}: {counts:?}");
+            assert!(counts.iter().all(|count| count.abs_diff(even) <= 32), "{side_by_side:?}: {counts:?}");
         }
     }
 
