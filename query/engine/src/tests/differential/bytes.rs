@@ -5,6 +5,7 @@
 //! One partition each: with several, which of them is heard first is a matter of time. What each of several gives is
 //! looked at batch by batch instead.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,9 +16,11 @@ use tempfile::TempDir;
 use super::grammar::statement;
 use super::kinds::{self, Kind};
 use super::{AT_ONCE, seeds};
-use crate::tests::fixture::{Store, lake, options, text_rows, visible, with_ids};
+use crate::tests::fixture::{
+    ROWS, Store, lake, options, readings, scalar_batch, text_rows, visible, with_ids, write,
+};
 use crate::tests::people::World;
-use crate::{Engine, RunOptions};
+use crate::{Engine, FileKind, RunOptions, View};
 
 /// What a client sees: the rows of each batch.
 type Told = Result<Vec<Vec<String>>, Kind>;
@@ -31,11 +34,27 @@ struct Twins {
 
 impl Twins {
     fn new(partitions: usize, group: usize) -> Twins {
+        Twins::over(partitions, |folder, keep| lake(folder, group, keep))
+    }
+
+    /// The same with so many rows more that each part gives many batches.
+    fn many(partitions: usize) -> Twins {
+        Twins::over(partitions, |folder, keep| {
+            let mut view = lake(folder, 97, keep);
+            let mut rows = readings(&[1, 2], ROWS, 4_000);
+            rows.retain(|row| keep(row.device, row.ts));
+            let file = write(folder, "b.scalar.parquet", FileKind::Scalar, &scalar_batch(&rows), 10_000);
+            view.files.insert(0, file);
+            view
+        })
+    }
+
+    fn over(partitions: usize, view: impl Fn(&Path, fn(u32, i64) -> bool) -> View) -> Twins {
         let (world, dir) = (World::new(), TempDir::new().unwrap());
         let engine = |name: &str, keep: fn(u32, i64) -> bool| {
             let folder = dir.path().join(name);
             std::fs::create_dir(&folder).unwrap();
-            let store = Arc::new(Store(lake(&folder, group, keep)));
+            let store = Arc::new(Store(view(&folder, keep)));
             let options = crate::Options { partitions, ..options() };
             Engine::new(options, store, Arc::clone(&world.consents), Arc::clone(&world.audit)).unwrap()
         };
@@ -122,4 +141,26 @@ async fn rows_are_shared_out_by_what_may_be_seen() {
         assert!(with.as_ref().is_ok_and(|batches| !batches.is_empty()), "{sql}: {with:?}");
         assert_eq!(with, without, "{sql}");
     }
+}
+
+/// Guarantee: the same where parts give many batches.
+#[tokio::test]
+async fn batches_end_where_visible_rows_do() {
+    let statements = [
+        "SELECT device, signal, ts, value FROM readings",
+        "SELECT 1 FROM readings",
+        "SELECT seq, value FROM readings WHERE seq % 7 <> 3",
+    ];
+    for (partitions, sql) in [1, 3].into_iter().flat_map(|count| statements.map(|sql| (count, sql))) {
+        let [with, without] = Twins::many(partitions).both(sql).await.map(|told| {
+            let mut batches = told.unwrap();
+            batches.sort();
+            batches
+        });
+        assert!(with.len() > 3 * partitions, "{sql}: {} batches", with.len());
+        assert!(with == without, "{sql}, {partitions} parts");
+    }
+    let sql = "SELECT value, seq, device FROM readings ORDER BY value LIMIT 9000";
+    let [with, without] = Twins::many(1).both(sql).await;
+    assert!(with.as_ref().is_ok_and(|batches| batches.len() > 1) && with == without, "ties");
 }
