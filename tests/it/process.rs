@@ -116,7 +116,7 @@ impl Server {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").arg(id).status().expect("kill runs").success());
         let status = self.child.wait().expect("wait");
-        assert!(status.success(), "{}", Self::log_of(&self.directory));
+        assert!(status.success(), "{status}: {}", Self::log_of(&self.directory));
     }
 
     /// Runs `vitalog` against this server.

@@ -3,7 +3,6 @@
 //! only `query_consents` makes one.
 
 use std::collections::{BTreeSet, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -23,8 +22,7 @@ use query_audit::Audit;
 use query_consents::{Consents, Warrant};
 use schemas_consent::Resolution;
 use schemas_identity::Did;
-use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::bounded::bounded;
@@ -46,19 +44,14 @@ use crate::session::World;
 use crate::shown;
 use crate::spill::{Disk, Spill};
 use crate::tables::{Tables, TablesError, View};
+use crate::threads::Threads;
 use crate::turns::Turns;
 use crate::walk;
 
-/// Stack of the planning thread; the gate's depth bound is what keeps plans far below it.
-const PLAN_STACK_BYTES: usize = 64 * 1024 * 1024;
-/// Stack of the threads that evaluate expressions.
-const QUERY_STACK_BYTES: usize = 16 * 1024 * 1024;
 /// Queries running at once unless set otherwise.
 const QUERIES_MAX: usize = 128;
 /// Most threads that evaluate queries.
 const THREADS_MAX: usize = 64;
-/// Most threads blocked on files.
-const BLOCKING_THREADS_MAX: usize = 64;
 /// Batches between the plan and the reader of the result.
 const BATCHES_WAITING: usize = 2;
 
@@ -154,7 +147,7 @@ pub struct Engine {
     memory: Arc<GreedyMemoryPool>,
     disk: Disk,
     admission: Admission,
-    runtime: Option<Runtime>,
+    threads: Threads,
 }
 
 impl std::fmt::Debug for Engine {
@@ -165,9 +158,6 @@ impl std::fmt::Debug for Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
         self.audit.end_all_polls();
     }
 }
@@ -183,18 +173,13 @@ impl Engine {
         consents: Arc<Consents>,
         audit: Arc<Audit>,
     ) -> Result<Self, EngineError> {
-        let runtime = RuntimeBuilder::new_multi_thread()
-            .worker_threads(options.threads.max(1))
-            .thread_stack_size(QUERY_STACK_BYTES)
-            .max_blocking_threads(BLOCKING_THREADS_MAX)
-            .thread_name("query")
-            .enable_time()
-            .build()
+        // A plan that is made keeps its permit.
+        let threads = Threads::start(options.threads, options.queries_max)
             .map_err(|error| EngineError::Internal(error.to_string()))?;
         let admission = Admission::new(&options);
         let memory = Arc::new(GreedyMemoryPool::new(options.memory_total_bytes_max));
         let disk = Disk::open(options.spill.as_ref())?;
-        runtime.spawn(end_polls(Arc::downgrade(&audit), Arc::clone(&options.clock)));
+        threads.evaluating().spawn(end_polls(Arc::downgrade(&audit), Arc::clone(&options.clock)));
         Ok(Self {
             options,
             tables,
@@ -207,7 +192,7 @@ impl Engine {
             memory,
             disk,
             admission,
-            runtime: Some(runtime),
+            threads,
         })
     }
 
@@ -266,22 +251,15 @@ impl Engine {
             bytes_max: self.options.bytes_max,
             request,
         };
-        self.handle()?.spawn(async move {
+        self.threads.evaluating().spawn(async move {
             driver.run().await;
             drop(permit);
         });
         Ok(running)
     }
 
-    fn handle(&self) -> Result<tokio::runtime::Handle, EngineError> {
-        match &self.runtime {
-            Some(runtime) => Ok(runtime.handle().clone()),
-            None => Err(EngineError::Internal("engine is shut down".to_owned())),
-        }
-    }
-
-    /// Gate and planner, on a thread of their own with a deep stack. The permit stays with the thread, so a
-    /// plan that outlives its deadline still counts.
+    /// Gate and planner, on a thread with a deep stack. The permit stays with the plan, so one that outlives its deadline
+    /// still counts.
     async fn plan(
         &self,
         request: &Request,
@@ -310,20 +288,16 @@ impl Engine {
             memory: Share::new(self.options.memory_bytes_max, &self.memory),
             disk: self.disk.of_query(),
         };
-        let handle = self.handle()?;
-        let (sender, receiver) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("plan".to_owned())
-            .stack_size(PLAN_STACK_BYTES)
-            .spawn(move || {
-                let planned = catch_unwind(AssertUnwindSafe(|| handle.block_on(job.plan())))
-                    .unwrap_or_else(|_| Err(EngineError::Internal("planner panicked".to_owned())));
-                let _ = sender.send(planned.map(|planned| (planned, permit)));
-            })
-            .map_err(|error| EngineError::Internal(error.to_string()))?;
-        match tokio::time::timeout_at(deadline, receiver).await {
+        let evaluating = self.threads.evaluating().clone();
+        let planned = self
+            .threads
+            .planning()
+            .spawn_blocking(move || evaluating.block_on(job.plan()).map(|planned| (planned, permit)));
+        match tokio::time::timeout_at(deadline, planned).await {
             Ok(Ok(planned)) => planned,
-            Ok(Err(_)) => Err(EngineError::Internal("planner ended without a plan".to_owned())),
+            Ok(Err(_)) => {
+                Err(EngineError::Internal("the planner panicked, or ended without a plan".to_owned()))
+            }
             Err(_) => Err(EngineError::Timeout),
         }
     }

@@ -3,7 +3,8 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | [`engine`] | the order of the steps; admission, planning thread |
+//! | [`engine`] | the order of the steps; admission |
+//! | `threads` | the threads that plan and evaluate |
 //! | `gate` | what a statement must be before it is planned |
 //! | `functions`, `session`, `memory`, `catalog`, `rollup` | the planner's world for one request |
 //! | `planner`, `rules`, `derived`, `scalar`, `claims` | the planner, where DataFusion's alone would answer wrongly |
@@ -59,6 +60,7 @@ mod shelf;
 mod shown;
 pub mod spill;
 pub mod tables;
+mod threads;
 mod turns;
 pub mod walk;
 

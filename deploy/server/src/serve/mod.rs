@@ -86,6 +86,7 @@ pub(crate) struct Server {
     stop: CancellationToken,
     doors: Vec<tokio::task::JoinHandle<()>>,
     pipeline: Arc<parking_lot::Mutex<Option<Pipeline>>>,
+    engine: Arc<Engine>,
     patience: Duration,
     _data: DataDir,
 }
@@ -113,7 +114,7 @@ impl Server {
             anyhow::Ok((rooms, data))
         })
         .await??;
-        let pipeline = rooms.pipeline.clone();
+        let (pipeline, engine) = (rooms.pipeline.clone(), rooms.door.engine.clone());
         let stop = CancellationToken::new();
         let keeping =
             tokio::spawn(keep_tokens(rooms.door.tokens.clone(), rooms.door.clock.clone(), stop.clone()));
@@ -127,7 +128,7 @@ impl Server {
             }
         }
         let patience = Duration::from_secs(config.shutdown_seconds);
-        Ok(Server { addresses, stop, doors, pipeline, patience, _data: data })
+        Ok(Server { addresses, stop, doors, pipeline, engine, patience, _data: data })
     }
 
     /// Closes the doors, lets what was taken become durable and answered, seals, ends.
@@ -137,9 +138,16 @@ impl Server {
         if tokio::time::timeout(self.patience, doors).await.is_err() {
             tracing::warn!("doors did not close in time; open connections are dropped");
         }
-        let pipeline = self.pipeline.lock().take();
-        if let Some(pipeline) = pipeline {
-            let _ = tokio::task::spawn_blocking(move || pipeline.stop()).await;
+        let (pipeline, engine) = (self.pipeline.lock().take(), self.engine);
+        let closing = tokio::task::spawn_blocking(move || {
+            if let Some(pipeline) = pipeline {
+                pipeline.stop();
+            }
+            // The last of its owners waits for its threads.
+            drop(engine);
+        });
+        if let Err(error) = closing.await {
+            tracing::error!(%error, "the pipeline did not stop as it should");
         }
     }
 }
