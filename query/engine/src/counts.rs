@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use schemas_identity::Did;
 
-use crate::columns::Run;
 use crate::mask::People;
 
 /// Rows released so far by all scans of a query.
@@ -24,12 +23,10 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Adds the rows of some runs. The driver reads the counts after it has the last batch, which orders them.
-    pub(crate) fn add(&self, runs: &[Run]) {
-        for run in runs {
-            if let Some(rows) = self.rows.get(run.who as usize) {
-                rows.fetch_add(u64::try_from(run.len).unwrap_or(u64::MAX), Ordering::Relaxed);
-            }
+    /// Adds rows of somebody. The driver reads the counts after it has the last batch, which orders them.
+    pub(crate) fn add(&self, who: u32, rows: usize) {
+        if let Some(sum) = self.rows.get(who as usize) {
+            sum.fetch_add(u64::try_from(rows).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
     }
 }

@@ -213,6 +213,8 @@ pub(crate) struct PartitionReader {
     open: Option<Open>,
     input: Option<Input>,
     outgoing: Outgoing,
+    /// Whose the rows are that wait in `outgoing`, and how many, in their order.
+    waiting: VecDeque<(u32, usize)>,
     lookup: Lookup,
 }
 
@@ -221,22 +223,23 @@ impl PartitionReader {
     pub(crate) fn new(shape: Arc<Shape>, share: Share) -> Self {
         let lookup = Lookup::new(share.part);
         let outgoing = Outgoing::new(&shape.schema);
-        Self { shape, units: share.units.into(), open: None, input: None, outgoing, lookup }
+        let (units, waiting) = (share.units.into(), VecDeque::new());
+        Self { shape, units, open: None, input: None, outgoing, waiting, lookup }
     }
 
-    /// The next visible rows. Counts them per person before they are handed out.
+    /// The next visible rows. Counts them per person as they are handed out, not those that wait for a full batch.
     pub(crate) fn step(&mut self) -> Result<Step, ReadError> {
         for _ in 0..STEP_BATCHES_MAX {
-            if let Some(batch) = self.outgoing.next()? {
+            if let Some(batch) = self.next_out()? {
                 return Ok(Step::Batch(batch));
             }
             if let Some(input) = self.input.as_mut().filter(|input| !input.runs.is_empty()) {
-                self.outgoing.push(emit(&self.shape, input)?)?;
+                self.outgoing.push(emit(&self.shape, input, &mut self.waiting)?)?;
                 continue;
             }
             let Some((kind, batch)) = self.next_lake_batch()? else {
                 self.outgoing.finish()?;
-                return Ok(self.outgoing.next()?.map_or(Step::End, Step::Batch));
+                return Ok(self.next_out()?.map_or(Step::End, Step::Batch));
             };
             let runs = match kind {
                 FileKind::Scalar => scalar_runs(&batch, &mut self.lookup)?,
@@ -244,7 +247,23 @@ impl PartitionReader {
             };
             self.input = Some(Input { kind, batch, runs });
         }
-        Ok(self.outgoing.next()?.map_or(Step::Nothing, Step::Batch))
+        Ok(self.next_out()?.map_or(Step::Nothing, Step::Batch))
+    }
+
+    fn next_out(&mut self) -> Result<Option<RecordBatch>, ReadError> {
+        let Some(batch) = self.outgoing.next()? else { return Ok(None) };
+        let mut left = batch.num_rows();
+        while left > 0 {
+            let Some((who, rows)) = self.waiting.front_mut() else { break };
+            let counted = left.min(*rows);
+            self.shape.tally.add(*who, counted);
+            left -= counted;
+            *rows -= counted;
+            if *rows == 0 {
+                self.waiting.pop_front();
+            }
+        }
+        Ok(Some(batch))
     }
 
     fn next_lake_batch(&mut self) -> Result<Option<(FileKind, RecordBatch)>, ReadError> {
@@ -303,8 +322,12 @@ impl PartitionReader {
     }
 }
 
-/// Takes up to a batch's worth of runs off the input and builds their rows.
-fn emit(shape: &Shape, input: &mut Input) -> Result<RecordBatch, ReadError> {
+/// Takes up to a batch's worth of runs off the input and builds their rows, which wait from then on.
+fn emit(
+    shape: &Shape,
+    input: &mut Input,
+    waiting: &mut VecDeque<(u32, usize)>,
+) -> Result<RecordBatch, ReadError> {
     let mut taken = Vec::new();
     let mut room = BATCH_ROWS_MAX;
     while room > 0 {
@@ -326,7 +349,12 @@ fn emit(shape: &Shape, input: &mut Input) -> Result<RecordBatch, ReadError> {
     }
     let builder = Builder { kind: input.kind, batch: &input.batch, runs: &taken, labels: &shape.labels };
     let batch = builder.build(&shape.schema, &shape.columns)?;
-    shape.tally.add(&taken);
+    for run in &taken {
+        match waiting.back_mut() {
+            Some((who, rows)) if *who == run.who => *rows += run.len,
+            _ => waiting.push_back((run.who, run.len)),
+        }
+    }
     Ok(batch)
 }
 
