@@ -1,19 +1,14 @@
-//! From the lake's columns to the columns SQL sees. Only rows the mask let pass come here, as runs; only the
-//! projected columns are built. Field metadata of the files is not carried over.
+//! The columns SQL sees, the lake's columns they are made of, and the names that rows share. How rows are made of them is
+//! `gather`'s business.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Float64Builder, Int32Array, Int32Builder, Int64Array,
-    Int64Builder, ListArray, RecordBatch, RecordBatchOptions, StringViewArray, StringViewBuilder,
-    TimestampMicrosecondArray, UInt32Array,
+    Array, ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringViewArray, TimestampMicrosecondArray,
+    UInt32Array,
 };
-use arrow::buffer::NullBuffer;
-use arrow::compute::take;
-use arrow::datatypes::{
-    Float64Type, Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType, UInt16Type, UInt32Type,
-};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType, UInt16Type, UInt32Type};
 use arrow::error::ArrowError;
 use query_consents::Warrant;
 use schemas_identity::{BootId, DeviceNumber, ShortId};
@@ -103,7 +98,6 @@ pub(crate) struct Labels {
     units: StringViewArray,
     /// By signal; as many as there are signals.
     unit_numbers: Vec<u32>,
-    /// Names boots.
     warrant: Arc<Warrant>,
 }
 
@@ -148,7 +142,7 @@ impl Labels {
     }
 
     /// The number of the name that a run's rows have.
-    fn number(&self, label: Label, run: &Run) -> Option<u32> {
+    pub(crate) fn number(&self, label: Label, run: &Run) -> Option<u32> {
         let number = match label {
             Label::Subject => Some(run.who),
             Label::Device => self.device_numbers.get(&run.device).copied(),
@@ -158,6 +152,11 @@ impl Labels {
             }
         };
         number.filter(|number| (*number as usize) < self.names(label).len())
+    }
+
+    /// The name of a boot.
+    pub(crate) fn boot(&self, boot: BootId) -> String {
+        self.warrant.boot(boot).to_string()
     }
 
     /// A signal's own number, if it has a name.
@@ -222,210 +221,13 @@ pub(crate) struct Run {
     pub signal: u16,
 }
 
-/// Builds one batch of `readings` out of visible runs of one lake batch.
-pub(crate) struct Builder<'a> {
-    pub kind: FileKind,
-    pub batch: &'a RecordBatch,
-    pub runs: &'a [Run],
-    pub labels: &'a Labels,
-}
-
-impl Builder<'_> {
-    /// The projected columns, row by row in the order of the runs.
-    pub(crate) fn build(&self, schema: &SchemaRef, columns: &[Column]) -> Result<RecordBatch, ArrowError> {
-        let rows = self.rows();
-        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
-        for column in columns {
-            arrays.push(self.column(*column)?);
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)
-    }
-
-    fn rows(&self) -> usize {
-        self.runs.iter().map(|run| run.len).sum()
-    }
-
-    fn column(&self, column: Column) -> Result<ArrayRef, ArrowError> {
-        match column {
-            Column::Name(label) => take(self.labels.names(label), &self.numbers(label)?, None),
-            Column::Number(label) => Ok(Arc::new(self.numbers(label)?)),
-            Column::Ts => self.times(),
-            Column::Value => match self.kind {
-                FileKind::Scalar => self.scalar_values(),
-                FileKind::Wave => self.wave_values(),
-            },
-            Column::Flags => self.flags(),
-            Column::ReceivedAt => self.received(),
-            Column::Boot => self.boots(),
-            Column::Seq => self.seqs(),
-        }
-    }
-
-    /// The number of its name for each row.
-    fn numbers(&self, label: Label) -> Result<UInt32Array, ArrowError> {
-        let mut rows: Vec<u32> = Vec::with_capacity(self.rows());
-        for run in self.runs {
-            let number = self.labels.number(label, run).ok_or_else(|| wrong("label"))?;
-            rows.resize(rows.len() + run.len, number);
-        }
-        Ok(UInt32Array::from(rows))
-    }
-
-    /// Lake row of each output row.
-    fn each_row(&self, mut visit: impl FnMut(usize)) {
-        for run in self.runs {
-            for step in 0..run.len {
-                visit(match self.kind {
-                    FileKind::Scalar => run.row + step,
-                    FileKind::Wave => run.row,
-                });
-            }
-        }
-    }
-
-    fn times(&self) -> Result<ArrayRef, ArrowError> {
-        let ts = timestamps(self.batch, "ts")?;
-        let mut out = Vec::with_capacity(self.rows());
-        match self.kind {
-            FileKind::Scalar => {
-                for run in self.runs {
-                    out.extend_from_slice(slice(ts.values(), run.row, run.len)?);
-                }
-            }
-            FileKind::Wave => {
-                let period = integers(self.batch, "period_us")?;
-                for run in self.runs {
-                    let (first, step) = (ts.value(run.row), period.value(run.row));
-                    for sample in run.start..run.start + run.len {
-                        out.push(sample_time(first, step, sample));
-                    }
-                }
-            }
-        }
-        Ok(Arc::new(TimestampMicrosecondArray::from(out).with_timezone("UTC")))
-    }
-
-    fn scalar_values(&self) -> Result<ArrayRef, ArrowError> {
-        let raw = integers(self.batch, "raw")?;
-        let real =
-            named(self.batch, "real")?.as_primitive_opt::<Float64Type>().ok_or_else(|| wrong("real"))?;
-        let (num, den) = (unsigned(self.batch, "num")?, unsigned(self.batch, "den")?);
-        if raw.null_count() == 0 {
-            return self.plain_values(raw.values(), num.values(), den.values());
-        }
-        let mut out = Float64Builder::with_capacity(self.rows());
-        self.each_row(|row| {
-            if raw.is_valid(row) {
-                out.append_value(scaled(raw.value(row), num.value(row), den.value(row)));
-            } else if real.is_valid(row) {
-                out.append_value(real.value(row));
-            } else {
-                out.append_null();
-            }
-        });
-        Ok(Arc::new(out.finish()))
-    }
-
-    /// Values of rows that are all whole numbers, as nearly all are.
-    fn plain_values(&self, raw: &[i64], num: &[u32], den: &[u32]) -> Result<ArrayRef, ArrowError> {
-        let mut out: Vec<f64> = Vec::with_capacity(self.rows());
-        for run in self.runs {
-            let part = |values| slice(values, run.row, run.len);
-            let scales = part(num)?.iter().zip(part(den)?);
-            let rows = slice(raw, run.row, run.len)?.iter().zip(scales);
-            out.extend(rows.map(|(raw, (num, den))| scaled(*raw, *num, *den)));
-        }
-        Ok(Arc::new(Float64Array::new(out.into(), None::<NullBuffer>)))
-    }
-
-    fn wave_values(&self) -> Result<ArrayRef, ArrowError> {
-        let raw = list(self.batch, "raw")?;
-        let real = list(self.batch, "real")?;
-        let (num, den) = (unsigned(self.batch, "num")?, unsigned(self.batch, "den")?);
-        let mut out: Vec<f64> = Vec::with_capacity(self.rows());
-        for run in self.runs {
-            let row = run.row;
-            if raw.is_valid(row) {
-                let values = raw.value(row);
-                let values = values.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong("raw"))?;
-                let (num, den) = (num.value(row), den.value(row));
-                let samples = slice(values.values(), run.start, run.len)?;
-                out.extend(samples.iter().map(|value| scaled(*value, num, den)));
-            } else {
-                let values = real.value(row);
-                let values = values.as_primitive_opt::<Float64Type>().ok_or_else(|| wrong("real"))?;
-                out.extend_from_slice(slice(values.values(), run.start, run.len)?);
-            }
-        }
-        Ok(Arc::new(Float64Array::new(out.into(), None::<NullBuffer>)))
-    }
-
-    fn flags(&self) -> Result<ArrayRef, ArrowError> {
-        let flags: &Int32Array =
-            named(self.batch, "flags")?.as_primitive_opt::<Int32Type>().ok_or_else(|| wrong("flags"))?;
-        let mut out = Int32Builder::with_capacity(self.rows());
-        self.each_row(|row| out.append_value(flags.value(row)));
-        Ok(Arc::new(out.finish()))
-    }
-
-    fn received(&self) -> Result<ArrayRef, ArrowError> {
-        let times = timestamps(self.batch, "received_at")?;
-        let mut out = Vec::with_capacity(self.rows());
-        self.each_row(|row| out.push(times.value(row)));
-        Ok(Arc::new(TimestampMicrosecondArray::from(out).with_timezone("UTC")))
-    }
-
-    fn seqs(&self) -> Result<ArrayRef, ArrowError> {
-        let seqs = integers(self.batch, "seq")?;
-        let mut out = Int64Builder::with_capacity(self.rows());
-        self.each_row(|row| out.append_value(seqs.value(row)));
-        Ok(Arc::new(out.finish()))
-    }
-
-    fn boots(&self) -> Result<ArrayRef, ArrowError> {
-        let boots = named(self.batch, "boot")?.as_fixed_size_binary_opt().ok_or_else(|| wrong("boot"))?;
-        let mut texts = StringViewBuilder::new();
-        let mut rows: Vec<u32> = Vec::with_capacity(self.rows());
-        let mut last: Option<&[u8]> = None;
-        let mut count = 0_u32;
-        let mut is_good = true;
-        self.each_row(|row| {
-            let boot = boots.value(row);
-            if last != Some(boot) {
-                match <[u8; 8]>::try_from(boot) {
-                    Ok(id) => texts.append_value(self.labels.warrant.boot(BootId(id)).to_string()),
-                    Err(_) => is_good = false,
-                }
-                last = Some(boot);
-                count += 1;
-            }
-            rows.push(count.saturating_sub(1));
-        });
-        if !is_good {
-            return Err(wrong("boot"));
-        }
-        take(&texts.finish(), &UInt32Array::from(rows), None)
-    }
-}
-
-/// value = (raw * num) / den: with |raw| * num < 2^53 the product is exact, so one rounding in all.
-#[expect(clippy::cast_precision_loss, reason = "|raw| * num < 2^53 is the frame format's own bound")]
-fn scaled(raw: i64, num: u32, den: u32) -> f64 {
-    (raw as f64) * f64::from(num) / f64::from(den)
-}
-
-/// Instant of sample `index` of a regular series.
-pub(crate) fn sample_time(first: i64, period: i64, index: usize) -> i64 {
-    let index = i64::try_from(index).unwrap_or(i64::MAX);
-    first.saturating_add(period.saturating_mul(index))
-}
-
-fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, ArrowError> {
+/// A lake column by its name.
+pub(crate) fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, ArrowError> {
     batch.column_by_name(name).ok_or_else(|| wrong(name))
 }
 
-fn wrong(name: &str) -> ArrowError {
+/// A lake column that is not as it must be.
+pub(crate) fn wrong(name: &str) -> ArrowError {
     ArrowError::SchemaError(format!("lake column {name} is missing or of another type"))
 }
 
@@ -452,11 +254,13 @@ pub(crate) fn timestamps<'a>(
     named(batch, name)?.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| wrong(name))
 }
 
-fn list<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ListArray, ArrowError> {
+/// A lake column of lists.
+pub(crate) fn list<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ListArray, ArrowError> {
     named(batch, name)?.as_list_opt::<i32>().ok_or_else(|| wrong(name))
 }
 
-fn slice<T>(values: &[T], start: usize, len: usize) -> Result<&[T], ArrowError> {
+/// Some of a column's values.
+pub(crate) fn slice<T>(values: &[T], start: usize, len: usize) -> Result<&[T], ArrowError> {
     values
         .get(start..start.saturating_add(len))
         .ok_or_else(|| ArrowError::InvalidArgumentError("lake row is shorter than it says".to_owned()))

@@ -11,7 +11,7 @@
 //! | `rowwise` | AND and OR that look at each row for itself |
 //! | `forms` | what is refused of a plan before it is optimized |
 //! | `scan` | `ConsentScan`, the opaque leaf where consent is enforced |
-//! | `mask`, `narrow`, `files`, `reader`, `constant`, `origins`, `columns`, `counts` | what the leaf is made of |
+//! | `mask`, `narrow`, `files`, `reader`, `constant`, `origins`, `columns`, `gather`, `counts` | what the leaf is made of |
 //! | `mask/part` | which partition reads what: by what may be seen, so that order tells nothing |
 //! | [`spill`] | disk for what is larger than a query's memory |
 //! | `turns` | whose scan may read next |
@@ -38,6 +38,7 @@ mod files;
 mod forms;
 mod functions;
 pub mod gate;
+mod gather;
 pub mod manifest;
 mod mapped;
 mod mask;

@@ -5,8 +5,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions};
-use arrow::compute::{BatchCoalescer, filter_record_batch};
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
@@ -14,10 +14,11 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use parquet::errors::ParquetError;
 use thiserror::Error;
 
-use crate::columns::{self, Builder, Column, Labels, Run};
+use crate::columns::{self, Column, Labels, Run};
 use crate::constant::Constants;
 use crate::counts::Tally;
 use crate::files::Piece;
+use crate::gather::{Found, Gathered};
 use crate::mask::{Interval, Lookup, Part};
 use crate::origins::{OriginFiles, Origins};
 use crate::positions::Positions;
@@ -110,69 +111,6 @@ pub(crate) enum Step {
     End,
 }
 
-/// Visible rows on their way out, put together to full batches. Where a batch ends must not tell where rows were left
-/// out: a client sees it, and whether an expression fails can depend on which rows it is evaluated with.
-enum Outgoing {
-    Rows {
-        /// What is not yet a full batch.
-        parts: Box<BatchCoalescer>,
-        /// A full batch that came while there were no parts: it goes out as it is.
-        whole: Option<RecordBatch>,
-    },
-    /// No column is asked for; batches carry their number of rows only.
-    Counts { schema: SchemaRef, rows: usize, is_whole: bool },
-}
-
-impl Outgoing {
-    fn new(schema: &SchemaRef) -> Self {
-        if schema.fields().is_empty() {
-            return Self::Counts { schema: Arc::clone(schema), rows: 0, is_whole: false };
-        }
-        let parts = Box::new(BatchCoalescer::new(Arc::clone(schema), BATCH_ROWS_MAX));
-        Self::Rows { parts, whole: None }
-    }
-
-    fn push(&mut self, batch: RecordBatch) -> Result<(), ArrowError> {
-        match self {
-            Self::Rows { parts, whole } if parts.is_empty() && batch.num_rows() == BATCH_ROWS_MAX => {
-                // `next` is asked before anything more is pushed, so nothing is overtaken or replaced.
-                *whole = Some(batch);
-                Ok(())
-            }
-            Self::Rows { parts, .. } => parts.push_batch(batch),
-            Self::Counts { rows, .. } => {
-                *rows += batch.num_rows();
-                Ok(())
-            }
-        }
-    }
-
-    fn next(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
-        match self {
-            Self::Rows { parts, whole } => Ok(whole.take().or_else(|| parts.next_completed_batch())),
-            Self::Counts { rows, is_whole, .. } if *rows < BATCH_ROWS_MAX && !(*is_whole && *rows > 0) => {
-                Ok(None)
-            }
-            Self::Counts { schema, rows, .. } => {
-                let count = BATCH_ROWS_MAX.min(*rows);
-                *rows -= count;
-                let options = RecordBatchOptions::new().with_row_count(Some(count));
-                RecordBatch::try_new_with_options(Arc::clone(schema), Vec::new(), &options).map(Some)
-            }
-        }
-    }
-
-    fn finish(&mut self) -> Result<(), ArrowError> {
-        match self {
-            Self::Rows { parts, .. } => parts.finish_buffered_batch(),
-            Self::Counts { is_whole, .. } => {
-                *is_whole = true;
-                Ok(())
-            }
-        }
-    }
-}
-
 /// A piece of a file that is being read.
 struct Open {
     kind: FileKind,
@@ -206,15 +144,39 @@ struct Input {
     runs: VecDeque<Run>,
 }
 
+impl Input {
+    /// Takes as many rows off it as there is room for.
+    fn pass_to(&mut self, gathered: &mut Gathered) -> Result<(), ArrowError> {
+        let mut taken = Vec::new();
+        let mut room = gathered.room();
+        while room > 0 {
+            let Some(run) = self.runs.pop_front() else { break };
+            if run.len <= room {
+                room -= run.len;
+                taken.push(run);
+                continue;
+            }
+            let mut rest = run;
+            rest.len -= room;
+            match self.kind {
+                FileKind::Scalar => rest.row += room,
+                FileKind::Wave => rest.start += room,
+            }
+            self.runs.push_front(rest);
+            taken.push(Run { len: room, ..run });
+            room = 0;
+        }
+        gathered.push(&Found { kind: self.kind, batch: &self.batch, runs: &taken })
+    }
+}
+
 /// Reads a share to its end.
 pub(crate) struct PartitionReader {
     shape: Arc<Shape>,
     units: VecDeque<Unit>,
     open: Option<Open>,
     input: Option<Input>,
-    outgoing: Outgoing,
-    /// Whose the rows are that wait in `outgoing`, and how many, in their order.
-    waiting: VecDeque<(u32, usize)>,
+    gathered: Gathered,
     lookup: Lookup,
 }
 
@@ -222,24 +184,25 @@ impl PartitionReader {
     /// A reader of a share.
     pub(crate) fn new(shape: Arc<Shape>, share: Share) -> Self {
         let lookup = Lookup::new(share.part);
-        let outgoing = Outgoing::new(&shape.schema);
-        let (units, waiting) = (share.units.into(), VecDeque::new());
-        Self { shape, units, open: None, input: None, outgoing, waiting, lookup }
+        let gathered = Gathered::new(&shape);
+        Self { shape, units: share.units.into(), open: None, input: None, gathered, lookup }
     }
 
-    /// The next visible rows. Counts them per person as they are handed out, not those that wait for a full batch.
+    /// The next visible rows: as many as a batch has, and what is left at the end.
     pub(crate) fn step(&mut self) -> Result<Step, ReadError> {
         for _ in 0..STEP_BATCHES_MAX {
-            if let Some(batch) = self.next_out()? {
-                return Ok(Step::Batch(batch));
-            }
             if let Some(input) = self.input.as_mut().filter(|input| !input.runs.is_empty()) {
-                self.outgoing.push(emit(&self.shape, input, &mut self.waiting)?)?;
+                input.pass_to(&mut self.gathered)?;
+                if self.gathered.room() == 0 {
+                    return Ok(Step::Batch(self.gathered.take()?));
+                }
                 continue;
             }
             let Some((kind, batch)) = self.next_lake_batch()? else {
-                self.outgoing.finish()?;
-                return Ok(self.next_out()?.map_or(Step::End, Step::Batch));
+                return Ok(match self.gathered.is_empty() {
+                    true => Step::End,
+                    false => Step::Batch(self.gathered.take()?),
+                });
             };
             let runs = match kind {
                 FileKind::Scalar => scalar_runs(&batch, &mut self.lookup)?,
@@ -247,23 +210,7 @@ impl PartitionReader {
             };
             self.input = Some(Input { kind, batch, runs });
         }
-        Ok(self.next_out()?.map_or(Step::Nothing, Step::Batch))
-    }
-
-    fn next_out(&mut self) -> Result<Option<RecordBatch>, ReadError> {
-        let Some(batch) = self.outgoing.next()? else { return Ok(None) };
-        let mut left = batch.num_rows();
-        while left > 0 {
-            let Some((who, rows)) = self.waiting.front_mut() else { break };
-            let counted = left.min(*rows);
-            self.shape.tally.add(*who, counted);
-            left -= counted;
-            *rows -= counted;
-            if *rows == 0 {
-                self.waiting.pop_front();
-            }
-        }
-        Ok(Some(batch))
+        Ok(Step::Nothing)
     }
 
     fn next_lake_batch(&mut self) -> Result<Option<(FileKind, RecordBatch)>, ReadError> {
@@ -320,42 +267,6 @@ impl PartitionReader {
         }
         Ok(Open { kind, reader: builder.build()?, constants, origins, leaf_limit })
     }
-}
-
-/// Takes up to a batch's worth of runs off the input and builds their rows, which wait from then on.
-fn emit(
-    shape: &Shape,
-    input: &mut Input,
-    waiting: &mut VecDeque<(u32, usize)>,
-) -> Result<RecordBatch, ReadError> {
-    let mut taken = Vec::new();
-    let mut room = BATCH_ROWS_MAX;
-    while room > 0 {
-        let Some(run) = input.runs.pop_front() else { break };
-        if run.len <= room {
-            room -= run.len;
-            taken.push(run);
-            continue;
-        }
-        let mut rest = run;
-        rest.len -= room;
-        match input.kind {
-            FileKind::Scalar => rest.row += room,
-            FileKind::Wave => rest.start += room,
-        }
-        input.runs.push_front(rest);
-        taken.push(Run { len: room, ..run });
-        room = 0;
-    }
-    let builder = Builder { kind: input.kind, batch: &input.batch, runs: &taken, labels: &shape.labels };
-    let batch = builder.build(&shape.schema, &shape.columns)?;
-    for run in &taken {
-        match waiting.back_mut() {
-            Some((who, rows)) if *who == run.who => *rows += run.len,
-            _ => waiting.push_back((run.who, run.len)),
-        }
-    }
-    Ok(batch)
 }
 
 /// The one interval that holds an instant.

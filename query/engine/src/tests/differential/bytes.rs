@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arrow::array::RecordBatch;
 use futures::StreamExt;
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -164,6 +165,35 @@ async fn batches_end_where_visible_rows_do() {
     let sql = "SELECT value, seq, device FROM readings ORDER BY value LIMIT 9000";
     let [with, without] = Twins::many(1).both(sql).await;
     assert!(with.as_ref().is_ok_and(|batches| batches.len() > 1) && with == without, "ties");
+}
+
+/// Guarantee: nor does the memory of a batch, from which it follows where a large sort begins to spill: its buffers have the
+/// same sizes, for names and boots, too, and for a last batch that is not full.
+#[tokio::test]
+async fn batches_hold_what_their_rows_need() {
+    for group in [30, 97] {
+        let twins = Twins::new(1, group);
+        let many = Twins::many(1);
+        for sql in [
+            "SELECT * FROM readings",
+            "SELECT boot FROM readings",
+            "SELECT subject, device, unit, value FROM readings WHERE value > 3",
+        ] {
+            for twins in [&twins, &many] {
+                let [with, without] = [&twins.engines[0], &twins.engines[1]].map(async |engine| {
+                    let running =
+                        engine.run(twins.world.warrant(), sql, RunOptions::default()).await.unwrap();
+                    let sizes = |batch: RecordBatch| -> Vec<usize> {
+                        batch.columns().iter().map(|column| column.get_array_memory_size()).collect()
+                    };
+                    running.map(|batch| sizes(batch.unwrap())).collect::<Vec<_>>().await
+                });
+                let (with, without) = (with.await, without.await);
+                assert!(!with.is_empty());
+                assert_eq!(with, without, "{sql}");
+            }
+        }
+    }
 }
 
 /// Guarantee: where a query is left early, the record counts rows of the batches that left the scan, whole ones, and none
