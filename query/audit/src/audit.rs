@@ -14,7 +14,7 @@ use schemas_evidence::entry::{Entry as LogEntry, commitment};
 use schemas_evidence::ledger::Ledger;
 use schemas_identity::Did;
 
-use crate::cohort::{Cohort, Cohorts};
+use crate::cohort::{Cohort, Cohorts, PEOPLE_MIN};
 use crate::entry::{Completion, Intent, Outcome, Refused, Scope};
 use crate::error::AuditError;
 use crate::file::{Files, Item};
@@ -33,6 +33,8 @@ const SUBJECT_BYTES: usize = 90;
 const COUNT_BYTES: usize = 5;
 /// Rough size of the rest of a record.
 const RECORD_BYTES: usize = 20 * 1024;
+/// Up to this the end of a read is as urgent as the beginning of another: somebody may wait for an empty answer.
+const SMALL_BYTES: usize = 2 * RECORD_BYTES;
 
 /// Where and how.
 #[derive(Debug, Clone)]
@@ -146,6 +148,17 @@ enum Draft {
         cohort: Option<Arc<Cohort>>,
     },
     Refused(Refused),
+}
+
+impl Draft {
+    /// The people that an intent names, if it is to be written to this file and they are many.
+    fn names(&self, file: u32) -> Option<&Arc<[Scope]>> {
+        match self {
+            Draft::Intent { cohort: Some(cohort), .. } if cohort.file == file => None,
+            Draft::Intent { intent, .. } => Some(&intent.scope).filter(|scope| scope.len() >= PEOPLE_MIN),
+            _ => None,
+        }
+    }
 }
 
 struct Writer {
@@ -272,6 +285,7 @@ impl Audit {
             }
             queue.is_led = true;
             let room = (GROUP_BYTES_TARGET, self.file.load(Ordering::Acquire));
+            self.refer(&mut queue.waiting, room.1);
             let (drafts, slots): (Vec<_>, Vec<_>) = take_group(&mut queue.waiting, room).into_iter().unzip();
             drop(queue);
             let results = self.write(drafts);
@@ -281,6 +295,18 @@ impl Audit {
             queue = self.queue.lock();
             queue.is_led = false;
             self.turn.notify_all();
+        }
+    }
+
+    /// Whoever waited while others had the same people named refers to them.
+    fn refer(&self, waiting: &mut VecDeque<(Draft, Arc<Slot>)>, file: u32) {
+        let cohorts = self.cohorts.lock();
+        for (draft, _) in waiting {
+            if let Some(scope) = draft.names(file).cloned()
+                && let Draft::Intent { cohort, .. } = draft
+            {
+                *cohort = cohorts.find_same(&scope);
+            }
         }
     }
 
@@ -545,21 +571,33 @@ fn bounded(subjects: usize) -> Result<(), AuditError> {
     }
 }
 
-/// Takes what makes one group: the oldest, whatever its size, and as much as fits of the others, first those for whom rows
-/// wait, small before large. So nobody is passed over, and a record of one person does not wait for a hundred of thousands;
-/// after a revocation the ends of all it stopped are many and long. `file` is the one the group goes to.
+/// Takes what makes one group: the oldest, whatever its size, and as much as fits of the others, small before large,
+/// and the long ends of reads last. So nobody is passed over, and a record of one person does not wait for a hundred of
+/// thousands: after a revocation the ends of all it stopped are many and long, and so are the beginnings when they ask
+/// again. Of those who would name the same people one does; the others refer to that in a later group. `file` is the
+/// one the group goes to.
 fn take_group(
     waiting: &mut VecDeque<(Draft, Arc<Slot>)>,
     (bytes_target, file): (usize, u32),
 ) -> Vec<(Draft, Arc<Slot>)> {
     let mut group: Vec<(Draft, Arc<Slot>)> = waiting.pop_front().into_iter().collect();
-    let rank =
-        |(draft, _): &(Draft, Arc<Slot>)| (matches!(draft, Draft::Completion { .. }), estimate(draft, file));
+    let mut named: Vec<Arc<[Scope]>> =
+        group.iter().filter_map(|(draft, _)| draft.names(file).cloned()).collect();
+    let rank = |(draft, _): &(Draft, Arc<Slot>)| {
+        let bytes = estimate(draft, file);
+        (matches!(draft, Draft::Completion { .. }) && bytes > SMALL_BYTES, bytes)
+    };
     let mut ranked: Vec<((bool, usize), usize)> = waiting.iter().map(rank).zip(0..).collect();
     ranked.sort_unstable();
     let mut room = bytes_target;
     let mut chosen: Vec<usize> = Vec::new();
     for ((_, bytes), at) in ranked {
+        if let Some(scope) = waiting[at].0.names(file) {
+            if named.iter().any(|other| Arc::ptr_eq(other, scope)) {
+                continue;
+            }
+            named.push(Arc::clone(scope));
+        }
         let Some(left) = room.checked_sub(bytes) else { break };
         room = left;
         chosen.push(at);
@@ -643,7 +681,23 @@ mod tests {
         })
     }
 
-    /// Guarantee: the oldest is in every group, those for whom somebody waits come before ends, and all are taken in the end.
+    fn intent(scope: Vec<Scope>) -> Intent {
+        Intent {
+            recipient: SecretKey::from_seed(&[1; 32]).public().did(),
+            voucher: None,
+            token_id: String::new(),
+            purpose: String::new(),
+            study: None,
+            sql: String::new(),
+            scope: scope.into(),
+            withheld: Vec::new(),
+            epoch: 1,
+            log_size: 0,
+            started_us: 0,
+        }
+    }
+
+    /// Guarantee: the oldest is in every group, what is small comes before long ends, and all are taken in the end.
     #[test]
     fn groups_pass_nobody_over() {
         let mut waiting: VecDeque<(Draft, Arc<Slot>)> =
@@ -670,8 +724,46 @@ mod tests {
         assert_eq!((oldest, groups), (5, 3));
     }
 
-    /// Guarantee: an intent whose people would have to be named again, in a new file, is not taken for a small one: a hundred of
-    /// them at once would make a group that is too large to be read.
+    /// Guarantee: the end of a small read does not wait for the beginnings of large ones, of which those that would
+    /// name the same people are not in one group.
+    #[test]
+    fn a_small_end_passes_large_beginnings() {
+        let scope = |seed: u8| Scope {
+            subject: SecretKey::from_seed(&[seed; 32]).public().did(),
+            signals: schemas_signals::SignalSet::EMPTY,
+            from_us: 0,
+            to_us: 1,
+        };
+        let everybody: [Arc<[Scope]>; 2] = [(0..40).map(scope).collect(), (0..41).map(scope).collect()];
+        let large = |people: &Arc<[Scope]>| Draft::Intent {
+            intent: Intent { scope: Arc::clone(people), ..intent(Vec::new()) },
+            repeat_until_us: None,
+            cohort: None,
+        };
+        let kinds = |group: Vec<(Draft, Arc<Slot>)>| -> Vec<usize> {
+            group
+                .iter()
+                .map(|(draft, _)| match draft {
+                    Draft::Intent { intent, .. } => intent.scope.len(),
+                    _ => 0,
+                })
+                .collect()
+        };
+        let small = estimate(&draft(9, 1), 1);
+        let both = small + estimate(&large(&everybody[1]), 1);
+        for (target, first, second) in
+            [(small, [40, 0].as_slice(), [40, 41].as_slice()), (both, &[40, 41, 0], &[40])]
+        {
+            let drafts = [0, 0, 0, 1].map(|who| large(&everybody[who])).into_iter().chain([draft(9, 1)]);
+            let mut waiting = drafts.map(|draft| (draft, Arc::default())).collect();
+            assert_eq!(kinds(take_group(&mut waiting, (target, 1))), first);
+            assert_eq!(kinds(take_group(&mut waiting, (both, 1))), second);
+            assert_eq!(kinds(take_group(&mut waiting, (both, 1))), [40]);
+        }
+    }
+
+    /// Guarantee: an intent whose people would have to be named again, in a new file, is not taken for a small one: a
+    /// hundred of them at once would make a group that is too large to be read.
     #[test]
     fn people_of_another_file_count_by_name() {
         let mut subjects: Vec<Did> =
@@ -683,19 +775,7 @@ mod tests {
             from_us: 0,
             to_us: 1,
         };
-        let intent = Intent {
-            recipient: subjects[0],
-            voucher: None,
-            token_id: String::new(),
-            purpose: String::new(),
-            study: None,
-            sql: String::new(),
-            scope: subjects.iter().map(of).collect(),
-            withheld: Vec::new(),
-            epoch: 1,
-            log_size: 0,
-            started_us: 0,
-        };
+        let intent = intent(subjects.iter().map(of).collect());
         let cohort = Cohort::of(&intent, 0, 1).map(Arc::new);
         let draft = |cohort| Draft::Intent { intent: intent.clone(), repeat_until_us: None, cohort };
         let named = estimate(&draft(None), 1);

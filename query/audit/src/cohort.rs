@@ -2,8 +2,9 @@
 //! to it. A hundred thousand people take seven megabytes by name, and a few hundred bytes by reference.
 //!
 //! Everybody still has a running number of their own in every record: theirs in the record that names them and what is
-//! added since, or another one that is spelled out. The last intent with names is never further away than the beginning of
-//! the file, so a file is read without any before it. What it is not: a name that anybody outside these records gives or sees.
+//! added since, or another one that is spelled out. The last intent with names is never further away than the beginning
+//! of the file, so a file is read without any before it. What it is not: a name that anybody outside these records
+//! gives or sees.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -18,8 +19,8 @@ pub(crate) const PEOPLE_MIN: usize = 16;
 /// Most scopes remembered, and most people in all of them; beyond, those asked for longest ago are named again.
 const COHORTS_MAX: usize = 64;
 const COHORTS_PEOPLE_MAX: usize = 1_000_000;
-/// Fewer counts than one in so many people are better named; and a reference that spells out more numbers than that is the last
-/// one of its kind.
+/// Fewer counts than one in so many people are better named; and a reference that spells out more numbers than that is
+/// the last one of its kind.
 const FEW_ONE_IN: usize = 4;
 
 /// A scope whose people stand in an intent on record.
@@ -57,8 +58,8 @@ impl Cohort {
         like.other.len() * FEW_ONE_IN > self.len()
     }
 
-    /// Counts by place, without zeros at the end; `None` if few have any, who are better named. All of `rows` must be in the
-    /// scope.
+    /// Counts by place, without zeros at the end; `None` if few have any, who are better named. All of `rows` must be
+    /// in the scope.
     pub(crate) fn counts(&self, rows: &BTreeMap<Did, u64>) -> Option<Vec<u64>> {
         if rows.len() * FEW_ONE_IN < self.scope.len() {
             return None;
@@ -92,6 +93,11 @@ impl Cohorts {
         let cohort = self.known.remove(at)?;
         self.known.push_front(Arc::clone(&cohort));
         Some(cohort)
+    }
+
+    /// As `find`, by memory alone: for those who just waited for somebody else to name them.
+    pub(crate) fn find_same(&self, scope: &Arc<[Scope]>) -> Option<Arc<Cohort>> {
+        self.known.iter().find(|cohort| Arc::ptr_eq(&cohort.scope, scope)).cloned()
     }
 
     /// Has the people of a record named anew the next time they are asked for.

@@ -182,6 +182,35 @@ fn many_at_once() {
     }
 }
 
+/// Guarantee: of many who ask for the same people at once one names them, and the others, who waited for that, refer to it.
+#[test]
+fn people_are_named_once_by_all_who_wait() {
+    const AT_ONCE: usize = 24;
+    let everybody = people(200);
+    let all: Arc<[Scope]> = scope(&everybody, 1).into();
+    let named = {
+        let (dir, ledger) = (TempDir::new().unwrap(), Arc::new(MemoryLedger::new("example.org/log")));
+        let audit = open(dir.path(), &ledger, u64::MAX);
+        audit.intent(intent(all.to_vec(), Vec::new())).unwrap();
+        bytes(dir.path())
+    };
+    let (dir, ledger) = (TempDir::new().unwrap(), Arc::new(MemoryLedger::new("example.org/log")));
+    let audit = open(dir.path(), &ledger, u64::MAX);
+    let begin = std::sync::Barrier::new(AT_ONCE);
+    std::thread::scope(|threads| {
+        for _ in 0..AT_ONCE {
+            threads.spawn(|| {
+                let same = Intent { scope: Arc::clone(&all), ..intent(Vec::new(), Vec::new()) };
+                begin.wait();
+                audit.intent(same).unwrap();
+            });
+        }
+    });
+    let all_together = bytes(dir.path());
+    assert!(all_together < 2 * named + AT_ONCE as u64 * 1_000, "{all_together} bytes, one of them {named}");
+    assert!(audit.check().unwrap().is_empty());
+}
+
 /// Guarantee: a reference gives everybody the number it was made for, and spells out as few as can be where most go together.
 #[test]
 fn a_reference_gives_each_their_number() {
