@@ -298,7 +298,7 @@ impl Audit {
         }
     }
 
-    /// Whoever waited while others had the same people named refers to them.
+    /// Whoever waited while others had the very same people named refers to them.
     fn refer(&self, waiting: &mut VecDeque<(Draft, Arc<Slot>)>, file: u32) {
         let cohorts = self.cohorts.lock();
         for (draft, _) in waiting {
@@ -574,8 +574,8 @@ fn bounded(subjects: usize) -> Result<(), AuditError> {
 /// Takes what makes one group: the oldest, whatever its size, and as much as fits of the others, small before large,
 /// and the long ends of reads last. So nobody is passed over, and a record of one person does not wait for a hundred of
 /// thousands: after a revocation the ends of all it stopped are many and long, and so are the beginnings when they ask
-/// again. Of those who would name the same people one does; the others refer to that in a later group. `file` is the
-/// one the group goes to.
+/// again. Of those who hand in the very same people to be named, as clients that ask the same do, one does; the others
+/// refer to that in a later group. `file` is the one the group goes to.
 fn take_group(
     waiting: &mut VecDeque<(Draft, Arc<Slot>)>,
     (bytes_target, file): (usize, u32),

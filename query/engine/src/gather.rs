@@ -58,10 +58,7 @@ impl Gathered {
         }
         for run in found.runs {
             self.rows += run.len;
-            match self.owners.last_mut() {
-                Some((who, rows)) if *who == run.who => *rows += run.len,
-                _ => self.owners.push((run.who, run.len)),
-            }
+            extend(&mut self.owners, run.who, run.len);
         }
         Ok(())
     }
@@ -80,7 +77,8 @@ impl Gathered {
 
 /// Values of one column. Names are numbers until the batch is taken.
 enum Waiting {
-    Names(Label, Vec<u32>),
+    /// Each with its number of rows; successive ones differ.
+    Names(Label, Vec<(u32, usize)>),
     Numbers(Label, Vec<u32>),
     Ts(Vec<i64>),
     Values(Vec<f64>, NullBufferBuilder),
@@ -107,7 +105,8 @@ impl Waiting {
 
     fn push(&mut self, found: &Found<'_>, labels: &Labels) -> Result<(), ArrowError> {
         match self {
-            Self::Names(label, out) | Self::Numbers(label, out) => found.numbers(labels, *label, whole(out)),
+            Self::Names(label, out) => found.names(labels, *label, out),
+            Self::Numbers(label, out) => found.numbers(labels, *label, whole(out)),
             Self::Ts(out) => found.times(whole(out)),
             Self::Values(out, nulls) => match found.kind {
                 FileKind::Scalar => found.scalar_values(whole(out), nulls),
@@ -127,7 +126,10 @@ impl Waiting {
 
     fn take(&mut self, labels: &Labels) -> Result<ArrayRef, ArrowError> {
         match self {
-            Self::Names(label, rows) => take(labels.names(*label), &UInt32Array::from(full(rows)), None),
+            Self::Names(label, names) => {
+                let table = labels.names(*label);
+                texts(&taken(names), |number| table.value(*number as usize))
+            }
             Self::Numbers(_, rows) => Ok(Arc::new(UInt32Array::from(full(rows)))),
             Self::Ts(rows) | Self::ReceivedAt(rows) => {
                 Ok(Arc::new(TimestampMicrosecondArray::from(full(rows)).with_timezone("UTC")))
@@ -135,7 +137,7 @@ impl Waiting {
             Self::Values(rows, nulls) => Ok(Arc::new(Float64Array::new(full(rows).into(), nulls.finish()))),
             Self::Flags(rows) => Ok(Arc::new(Int32Array::from(full(rows)))),
             Self::Seqs(rows) => Ok(Arc::new(Int64Array::from(full(rows)))),
-            Self::Boots(boots) => texts(&taken(boots), labels),
+            Self::Boots(boots) => texts(&taken(boots), |boot| labels.boot(*boot)),
         }
     }
 }
@@ -155,17 +157,35 @@ fn full<T>(rows: &mut Vec<T>) -> Vec<T> {
     rows
 }
 
-fn texts(boots: &[(BootId, usize)], labels: &Labels) -> Result<ArrayRef, ArrowError> {
-    let mut texts = StringViewBuilder::new();
-    let mut rows: Vec<u32> = Vec::with_capacity(boots.iter().map(|(_, count)| count).sum());
-    for (number, (boot, count)) in (0..).zip(boots) {
-        texts.append_value(labels.boot(*boot));
+/// The text of each for its rows. A batch holds the texts of its own rows only: a sort counts the buffers of each batch, and
+/// with the names of a hundred thousand people in every one its memory would be full of the same names.
+fn texts<T, S: AsRef<str>>(runs: &[(T, usize)], text: impl Fn(&T) -> S) -> Result<ArrayRef, ArrowError> {
+    let mut texts = StringViewBuilder::with_capacity(runs.len());
+    let mut rows: Vec<u32> = Vec::with_capacity(runs.iter().map(|(_, count)| count).sum());
+    for (number, (what, count)) in (0..).zip(runs) {
+        texts.append_value(text(what));
         rows.resize(rows.len() + count, number);
     }
     take(&texts.finish(), &UInt32Array::from(rows), None)
 }
 
+/// Adds rows to the last run if they are of the same, and else as a run of their own.
+fn extend<T: PartialEq>(runs: &mut Vec<(T, usize)>, what: T, rows: usize) {
+    match runs.last_mut() {
+        Some((last, count)) if *last == what => *count += rows,
+        _ => runs.push((what, rows)),
+    }
+}
+
 impl Found<'_> {
+    /// The numbers of the rows' names.
+    fn names(&self, labels: &Labels, label: Label, out: &mut Vec<(u32, usize)>) -> Result<(), ArrowError> {
+        for run in self.runs {
+            extend(out, labels.number(label, run).ok_or_else(|| wrong("label"))?, run.len);
+        }
+        Ok(())
+    }
+
     /// The number of its name for each row.
     fn numbers(&self, labels: &Labels, label: Label, out: &mut Vec<u32>) -> Result<(), ArrowError> {
         for run in self.runs {
@@ -262,10 +282,7 @@ impl Found<'_> {
         let boots = named(self.batch, "boot")?.as_fixed_size_binary_opt().ok_or_else(|| wrong("boot"))?;
         let mut add = |row: usize, rows: usize| {
             let boot = BootId(<[u8; 8]>::try_from(boots.value(row)).map_err(|_| wrong("boot"))?);
-            match out.last_mut() {
-                Some((last, count)) if *last == boot => *count += rows,
-                _ => out.push((boot, rows)),
-            }
+            extend(out, boot, rows);
             Ok::<(), ArrowError>(())
         };
         for run in self.runs {
@@ -288,4 +305,24 @@ fn scaled(raw: i64, num: u32, den: u32) -> f64 {
 fn sample_time(first: i64, period: i64, index: usize) -> i64 {
     let index = i64::try_from(index).unwrap_or(i64::MAX);
     first.saturating_add(period.saturating_mul(index))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::StringViewArray;
+
+    use super::*;
+
+    /// Guarantee: a batch of few people does not hold the names of all of them.
+    #[test]
+    fn texts_are_those_of_the_rows() {
+        let table =
+            StringViewArray::from_iter_values((0..100_000).map(|at| format!("did:key:of-somebody-{at:09}")));
+        let names =
+            texts(&[(7_u32, 3), (99_999, 1), (7, 2)], |number| table.value(*number as usize)).unwrap();
+        let names = names.as_string_view();
+        let shown: Vec<&str> = names.iter().flatten().map(|name| &name[name.len() - 5..]).collect();
+        assert_eq!(shown, ["00007", "00007", "00007", "99999", "00007", "00007"]);
+        assert!(names.get_array_memory_size() < 32 * 1024, "{}", names.get_array_memory_size());
+    }
 }

@@ -18,7 +18,10 @@ const PLAN_STACK_BYTES: usize = 64 * 1024 * 1024;
 const QUERY_STACK_BYTES: usize = 16 * 1024 * 1024;
 /// Most threads blocked on files.
 const BLOCKING_THREADS_MAX: usize = 64;
-/// Longest wait for threads at the end: a step that works long on few rows looks out for nothing.
+/// How long a thread that plans stays when it has nothing to do. They are at most as many as queries, and if there were none
+/// and the system could start none, a plan would wait in line with its permit.
+const PLANNERS_STAY: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Longest wait for the threads of either kind at the end: a step that works long on few rows looks out for nothing.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Threads of one engine. Dropped, they end: tasks at their next wait, blocking steps when they are done.
@@ -31,7 +34,7 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// `evaluate` threads that evaluate; at most `plans_max` that plan, started when needed and ended when idle.
+    /// `evaluate` threads that evaluate; at most `plans_max` that plan, one now and others when needed.
     pub(crate) fn start(evaluate: usize, plans_max: usize) -> io::Result<Self> {
         let evaluating = Builder::new_multi_thread()
             .worker_threads(evaluate.max(1))
@@ -43,8 +46,11 @@ impl Threads {
         let planning = Builder::new_current_thread()
             .thread_stack_size(PLAN_STACK_BYTES)
             .max_blocking_threads(plans_max.max(1))
+            .thread_keep_alive(PLANNERS_STAY)
             .thread_name("plan")
             .build()?;
+        // The first one.
+        planning.spawn_blocking(|| ());
         let handles = (evaluating.handle().clone(), planning.handle().clone());
         let (stop, stopped) = channel();
         let keeper = std::thread::Builder::new()
@@ -76,11 +82,8 @@ impl Drop for Threads {
 /// Holds the runtimes on a thread that may wait for theirs; whoever drops an engine may be a task that may not.
 fn keep(stopped: &Receiver<()>, runtimes: [Runtime; 2]) {
     let _no_sender = stopped.recv();
-    let end = std::time::Instant::now() + ENDS_WITHIN;
     for runtime in runtimes {
-        // Not zero: that would detach even threads that have nothing to do.
-        let left = end.saturating_duration_since(std::time::Instant::now()).max(Duration::from_millis(1));
-        runtime.shutdown_timeout(left);
+        runtime.shutdown_timeout(ENDS_WITHIN);
     }
 }
 

@@ -176,8 +176,9 @@ struct Digest {
 }
 
 struct Sending {
-    state: DoorState,
+    /// Let go of first: whoever has the engine last waits for what runs.
     running: Running,
+    state: DoorState,
     first: Option<arrow::array::RecordBatch>,
     encoder: Option<Encoder>,
     format: Format,
