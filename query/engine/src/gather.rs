@@ -157,8 +157,8 @@ fn full<T>(rows: &mut Vec<T>) -> Vec<T> {
     rows
 }
 
-/// The text of each for its rows. A batch holds the texts of its own rows only: a sort counts the buffers of each batch, and
-/// with the names of a hundred thousand people in every one its memory would be full of the same names.
+/// The text of each for its rows. A batch holds the texts of its own rows only: a sort counts the buffers of each
+/// batch, and with the names of a hundred thousand people in every one its memory would be full of the same names.
 fn texts<T, S: AsRef<str>>(runs: &[(T, usize)], text: impl Fn(&T) -> S) -> Result<ArrayRef, ArrowError> {
     let mut texts = StringViewBuilder::with_capacity(runs.len());
     let mut rows: Vec<u32> = Vec::with_capacity(runs.iter().map(|(_, count)| count).sum());

@@ -1,9 +1,9 @@
 //! The engine's own threads: some that plan, with deep stacks, and some that evaluate. Started with it, ended and waited
 //! for with it. It knows nothing of queries.
 //!
-//! Every thread is joined, none is detached: glibc's `pthread_detach` reads a thread's memory once more after the thread may
-//! have freed it (bug 19951). Stacks as large as these are unmapped at once, so that read ended the process now and then,
-//! just when it stopped.
+//! Threads are joined, not detached: glibc's `pthread_detach` reads a thread's memory once more after the thread may have
+//! freed it (bug 19951). Stacks as large as these are unmapped at once, so that read ended the process now and then, just
+//! when it stopped. Only what still works after [`ENDS_WITHIN`] is let go, and that does not end just then.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -18,8 +18,8 @@ const PLAN_STACK_BYTES: usize = 64 * 1024 * 1024;
 const QUERY_STACK_BYTES: usize = 16 * 1024 * 1024;
 /// Most threads blocked on files.
 const BLOCKING_THREADS_MAX: usize = 64;
-/// How long a thread that plans stays when it has nothing to do. They are at most as many as queries, and if there were none
-/// and the system could start none, a plan would wait in line with its permit.
+/// How long a thread that plans stays when it has nothing to do. They are at most as many as queries, and if there were
+/// none and the system could start none, a plan would wait in line with its permit.
 const PLANNERS_STAY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Longest wait for the threads of either kind at the end: a step that works long on few rows looks out for nothing.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
@@ -74,7 +74,9 @@ impl Drop for Threads {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(keeper) = self.keeper.take() {
-            let _ended = keeper.join();
+            if keeper.join().is_err() {
+                tracing::error!("the keeper of the query threads panicked: some may be left");
+            }
         }
     }
 }

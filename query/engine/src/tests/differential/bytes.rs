@@ -167,8 +167,8 @@ async fn batches_end_where_visible_rows_do() {
     assert!(with.as_ref().is_ok_and(|batches| batches.len() > 1) && with == without, "ties");
 }
 
-/// Guarantee: nor does the memory of a batch, from which it follows where a large sort begins to spill: its buffers have the
-/// same sizes, for names and boots, too, and for a last batch that is not full.
+/// Guarantee: nor does the memory of a batch, from which it follows where a large sort begins to spill: its buffers
+/// have the same sizes, for names and boots, too, and for a last batch that is not full.
 #[tokio::test]
 async fn batches_hold_what_their_rows_need() {
     for group in [30, 97] {
