@@ -44,7 +44,7 @@ impl Gathered {
 
     /// Rows until the batch is full.
     pub(crate) fn room(&self) -> usize {
-        BATCH_ROWS_MAX - self.rows
+        BATCH_ROWS_MAX.saturating_sub(self.rows)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -73,10 +73,8 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         drop(self.stop.take());
-        if let Some(keeper) = self.keeper.take() {
-            if keeper.join().is_err() {
-                tracing::error!("the keeper of the query threads panicked: some may be left");
-            }
+        if self.keeper.take().is_some_and(|keeper| keeper.join().is_err()) {
+            tracing::error!("the keeper of the query threads panicked: some may be left");
         }
     }
 }
